@@ -1,0 +1,109 @@
+import fastify, { LogController, type FastifyInstance } from 'fastify'
+import { nanoid } from 'nanoid'
+import type { Config } from './config.js'
+import { createAccounts } from './domain/accounts.js'
+import { createCallers } from './domain/callers.js'
+import type { Clock } from './domain/clock.js'
+import { sha256Hex } from './domain/secrets.js'
+import { createSignedUrls } from './domain/signed-url.js'
+import { createUploads } from './domain/uploads.js'
+import { createVoicemails } from './domain/voicemails.js'
+import type { Keys } from './keys.js'
+import { createAuth } from './plugins/auth.js'
+import { takeJson } from './plugins/json-bodies.js'
+import { countRequests } from './plugins/metrics.js'
+import { answerUnparsable, collectMethods, limitServer } from './plugins/node-answers.js'
+import { describeApi } from './plugins/openapi.js'
+import { answerProblems, sendProblem } from './plugins/problems.js'
+import { logRequests } from './plugins/request-log.js'
+import { addSecurityHeaders } from './plugins/security-headers.js'
+import { drainUnreadBodies } from './plugins/unread-body.js'
+import { accountRoutes, ownAccountRoutes } from './routes/accounts.js'
+import { apiKeyRoutes } from './routes/api-keys.js'
+import { audioRoutes } from './routes/audio.js'
+import { healthRoutes } from './routes/health.js'
+import { createJson } from './routes/json.js'
+import { voicemailRoutes } from './routes/voicemails.js'
+import type { AccountStore } from './stores/account-store.js'
+import type { AudioStore } from './stores/audio-store.js'
+import type { VoicemailStore } from './stores/voicemail-store.js'
+import { readVersion } from './version.js'
+
+export interface AppDependencies {
+  accountStore: AccountStore
+  voicemailStore: VoicemailStore
+  audioStore: AudioStore
+  /** Throws what keeps the database from being written. */
+  probeRows: () => void
+  keys: Keys
+  clock: Clock
+  /** Where log lines go; standard output unless given. */
+  logStream?: { write: (line: string) => void }
+}
+
+export type App = FastifyInstance
+
+/** The whole service, wired. It listens to nothing yet. */
+export async function buildApp (config: Config, deps: AppDependencies): Promise<App> {
+  const { accountStore, voicemailStore, audioStore, keys, clock } = deps
+  const accounts = createAccounts(deps)
+  const callers = createCallers({ accountStore, clock, adminKeySha256: sha256Hex(keys.adminKey), ...config.claims })
+  const signedUrls = createSignedUrls({ key: keys.signingKey, previousKeys: config.previousSigningKeys, clock })
+  const uploads = createUploads(deps)
+  const voicemails = createVoicemails({ ...deps, ...config, uploads })
+
+  const app = fastify({
+    logger: { level: config.logLevel, base: null, ...deps.logStream !== undefined && { stream: deps.logStream } },
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
+    genReqId: () => nanoid(12),
+    trustProxy: config.trustProxy,
+    bodyLimit: 64 * 1024,
+    // The recorder calls /api/...: one rewrite, and every path is served at the root and below /api.
+    rewriteUrl: ({ url = '/' }) => url.startsWith('/api/') ? url.slice('/api'.length) : url,
+    routerOptions: { maxParamLength: 2048 },
+    frameworkErrors: (error, request, reply) => { sendProblem(error, request, reply) },
+    clientErrorHandler: answerUnparsable,
+    return503OnClosing: true
+  })
+  limitServer(app.server)
+  takeJson(app)
+  answerProblems(app)
+  addSecurityHeaders(app)
+  drainUnreadBodies(app)
+  logRequests(app)
+  const metrics = countRequests(app, { openSlots: async () => (await voicemailStore.openSlots(clock())).count })
+  const auth = await createAuth(app, { callers, jwt: config.jwt, failuresPerMinute: config.authFailuresPerMinute })
+  await describeApi(app, readVersion())
+
+  const answerOtherMethods = collectMethods(app)
+  const json = createJson({ signedUrls, clock, downloadUrlTtlMs: config.downloadUrlTtlMs, publicUrl: () => config.publicUrl ?? listeningUrl(app) })
+  const ready = async (): Promise<void> => {
+    deps.probeRows()
+    await audioStore.probe()
+    await voicemails.requireDisk(0)
+  }
+
+  // Anybody, and whoever holds a signed URL.
+  await app.register(healthRoutes({ metrics, ready }))
+  await app.register(audioRoutes({
+    signedUrls, uploads, voicemails, json, metrics, uploadIdleTimeoutMs: config.uploadIdleTimeoutMs, accelPrefix: config.accelPrefix
+  }))
+  // Callers with a key or a token.
+  await app.register(async app => {
+    app.addHook('onRequest', auth.authenticate)
+    await app.register(voicemailRoutes({ voicemails, auth, json }))
+    await app.register(ownAccountRoutes({ accounts, auth }))
+    await app.register(accountRoutes({ accounts, auth }))
+    await app.register(apiKeyRoutes({ accounts, auth }))
+  })
+  answerOtherMethods()
+  return app
+}
+
+/** The URL that a listening app has by itself; a wildcard address is told as localhost. */
+export function listeningUrl ({ server }: Pick<App, 'server'>): string {
+  const address = server.address()
+  if (address === null || typeof address === 'string') return ''
+  const host = address.address === '::' || address.address === '0.0.0.0' ? 'localhost' : address.address
+  return `http://${host.includes(':') ? `[${host}]` : host}:${address.port}`
+}

@@ -1,0 +1,89 @@
+import { readFileSync } from 'node:fs'
+import { parseEnv } from 'node:util'
+import { Command, CommanderError, Option } from 'commander'
+import { readConfig, SettingError, type Config } from '../config.js'
+import type { Accounts } from '../domain/accounts.js'
+import type { Clock } from '../domain/clock.js'
+import { AppError } from '../errors.js'
+import { readVersion } from '../version.js'
+import { addAccount, importAccountFile, listAccounts, removeAccount, showAccount } from './account.js'
+import { withAccounts } from './data.js'
+import { addKey, listKeys, removeKey } from './key.js'
+import { CommandError, type Output } from './output.js'
+import { serve } from './serve.js'
+
+export interface ProgramOptions {
+  /** What stands after the program's name. */
+  args: readonly string[]
+  env: Readonly<Record<string, string | undefined>>
+  clock: Clock
+  output: Output
+}
+
+/** Runs one command line. Resolves with the exit code: 0, 1 for what could not be done, 2 for what could not be understood. */
+export async function runProgram ({ args, env, clock, output }: ProgramOptions): Promise<number> {
+  let exitCode = 0
+  const program = new Command('voicemaild')
+    .description('A voicemail store for SIP: slots, signed upload and download URLs, audio on local disk.')
+    .version(readVersion())
+    .option('--env-file <file>', 'read settings from a file; the environment goes before it')
+    .exitOverride()
+    .configureOutput({
+      writeOut: text => { output.print(text.trimEnd()) },
+      writeErr: text => { output.tell(text.trimEnd()) }
+    })
+  const config = (): Config => readConfig({ ...readEnvFile(program.opts<{ envFile?: string }>().envFile), ...env })
+  const on = async (run: (accounts: Accounts) => Promise<void>): Promise<void> => { await withAccounts(config(), clock, run) }
+
+  program.command('serve').description('serve until SIGTERM or SIGINT')
+    .action(async () => { await serve(config(), clock, output) })
+
+  const account = program.command('account').description('who has voicemail here')
+  account.command('add <sip-uri>').description('add an account').option('--email <address>').option('--display-name <name>').option('--json', 'for scripts')
+    .action(async (sipUri: string, options) => { await on(async accounts => { await addAccount(accounts, output, sipUri, options) }) })
+  account.command('list').description('list accounts, newest first').option('--json', 'for scripts')
+    .action(async options => { await on(async accounts => { await listAccounts(accounts, output, options) }) })
+  account.command('show <id-or-address>').description('show an account').option('--json', 'for scripts')
+    .action(async (id: string, options) => { await on(async accounts => { await showAccount(accounts, output, id, options) }) })
+  account.command('remove <id-or-address>').description('remove an account with its voicemails').option('--json', 'for scripts')
+    .action(async (id: string, options) => { await on(async accounts => { await removeAccount(accounts, output, id, options) }) })
+  account.command('import <file.csv>').description('add accounts from CSV: sip_uri, email, display_name').option('--json', 'for scripts')
+    .action(async (file: string, options) => {
+      await on(async accounts => { exitCode = await importAccountFile(accounts, output, file, options) ? 0 : 1 })
+    })
+
+  const key = program.command('key').description('API keys')
+  key.command('add').description('make a key; it is shown this once').requiredOption('--name <name>', 'what it is for')
+    .addOption(new Option('--role <role>', 'what it may do').choices(['admin', 'user']).default('user'))
+    .option('--account <id-or-address>', 'whose it is').option('--expires <date>', 'when it ends, ISO 8601').option('--json', 'for scripts')
+    .action(async options => { await on(async accounts => { await addKey(accounts, output, options) }) })
+  key.command('list').description('list keys').option('--account <id-or-address>', 'only of this account').option('--json', 'for scripts')
+    .action(async options => { await on(async accounts => { await listKeys(accounts, output, options) }) })
+  key.command('remove <key-id>').description('take a key back').option('--json', 'for scripts')
+    .action(async (id: string, options) => { await on(async accounts => { await removeKey(accounts, output, id, options) }) })
+
+  try {
+    await program.parseAsync(args, { from: 'user' })
+    return exitCode
+  } catch (error) {
+    // Commander has said what it has to say.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    output.tell(`voicemaild: ${explain(error)}`)
+    return error instanceof SettingError ? 2 : 1
+  }
+}
+
+function readEnvFile (file: string | undefined): Record<string, string | undefined> {
+  if (file === undefined) return {}
+  try {
+    return { ...parseEnv(readFileSync(file, 'utf8')) }
+  } catch {
+    throw new CommandError(`--env-file: ${file} cannot be read.`)
+  }
+}
+
+/** One line for people; what nobody foresaw says where it was. */
+function explain (error: unknown): string {
+  if (error instanceof AppError || error instanceof CommandError || error instanceof SettingError) return error.message
+  return error instanceof Error ? error.message.split('\n', 1)[0] ?? error.name : String(error)
+}

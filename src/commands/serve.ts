@@ -1,0 +1,46 @@
+import { once } from 'node:events'
+import { mkdir } from 'node:fs/promises'
+import { buildApp, listeningUrl } from '../app.js'
+import type { Config } from '../config.js'
+import type { Clock } from '../domain/clock.js'
+import { recover } from '../domain/recovery.js'
+import { lockFolder } from '../stores/folder-lock.js'
+import { openData } from './data.js'
+import { CommandError, type Output } from './output.js'
+
+/** Serves until a signal comes: requests under way are finished, new ones refused, and the data folder is closed. */
+export async function serve (config: Config, clock: Clock, { tell }: Output): Promise<void> {
+  await mkdir(config.dataFolder, { recursive: true, mode: 0o700 })
+  const unlock = lockFolder(config.dataFolder)
+  if (unlock === undefined) throw new CommandError(`Another voicemaild serves ${config.dataFolder} already.`)
+  try {
+    const data = await openData(config, clock)
+    try {
+      const recovered = await recover(data)
+      const app = await buildApp(config, data)
+      const signal = Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')])
+      await listen(() => app.listen({ host: config.host, port: config.port }), config)
+      tell(`voicemaild listens on ${listeningUrl(app)}`)
+      tell(`Data: ${config.dataFolder}`)
+      tell(`Admin API key: ${data.keys.adminKeyFile ?? 'the setting ADMIN_API_KEY'}`)
+      if (recovered.uploads + recovered.removals > 0) {
+        tell(`Ended what was cut off: ${recovered.uploads} uploads, ${recovered.removals} deletions`)
+      }
+      await signal
+      await app.close()
+    } finally {
+      await data.close()
+    }
+  } finally {
+    unlock()
+  }
+}
+
+async function listen (start: () => Promise<unknown>, { host, port }: Config): Promise<void> {
+  try {
+    await start()
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'an error'
+    throw new CommandError(`HOST and PORT: cannot listen on ${host}:${port} (${code}).`)
+  }
+}

@@ -1,0 +1,76 @@
+import type { AccountStore } from '../stores/account-store.js'
+import type { Role } from '../stores/tables.js'
+import { AppError } from '../errors.js'
+import type { Clock } from './clock.js'
+import { matchesSha256, sha256Hex } from './secrets.js'
+import { addressKey, parseSipAddress } from './sip-address.js'
+import { unknownAccount } from './accounts.js'
+
+/** Who is calling: what they may do, and the account that `me` stands for, if there is one. */
+export interface Caller { role: Role, accountId: number | null }
+
+export interface Callers {
+  /** Undefined for a key that opens nothing. */
+  byApiKey: (key: string) => Promise<Caller | undefined>
+  /** The caller that the claims of a verified token name. Throws `forbidden` for nobody known. */
+  byClaims: (claims: Readonly<Record<string, unknown>>) => Promise<Caller>
+  /**
+   * The account that `{id|me}` in a path means to this caller. Throws `forbidden` where a user asks for any other than its own, and
+   * for `me` without an account; `not_found` where an admin asks for one that does not exist.
+   */
+  accountFor: (caller: Caller, id: string) => Promise<number>
+}
+
+export interface CallersOptions {
+  accountStore: AccountStore
+  clock: Clock
+  /** SHA-256, in hexadecimal, of the admin key of the installation. */
+  adminKeySha256: string
+  sipClaim: string
+  adminClaim: string
+}
+
+/** A key's last use is kept to the minute, so that a busy recorder does not write a row with each request. */
+const LAST_USE_STEP_MS = 60_000
+
+const ID = /^[1-9][0-9]{0,14}$/
+
+export function createCallers ({ accountStore, clock, adminKeySha256, sipClaim, adminClaim }: CallersOptions): Callers {
+  async function accountOfClaims (claims: Readonly<Record<string, unknown>>): Promise<number | null> {
+    const address = claims[sipClaim]
+    if (typeof address === 'string') {
+      const parsed = parseSipAddress(address)
+      return parsed === undefined ? null : (await accountStore.findByAddressKey(addressKey(parsed)))?.id ?? null
+    }
+    const id = String(claims['sub'])
+    return ID.test(id) ? (await accountStore.find(Number(id)))?.id ?? null : null
+  }
+
+  return {
+    byApiKey: async key => {
+      if (matchesSha256(key, adminKeySha256)) return { role: 'admin', accountId: null }
+      const nowMs = clock()
+      const row = await accountStore.findKey(sha256Hex(key), nowMs)
+      if (row === undefined) return undefined
+      if (nowMs - (row.lastUsedAtMs ?? 0) >= LAST_USE_STEP_MS) {
+        // Who may call does not depend on whether the disk takes this note.
+        void accountStore.noteKeyUse(row.id, nowMs).catch(() => {})
+      }
+      return { role: row.role, accountId: row.accountId }
+    },
+    byClaims: async claims => {
+      const admin = claims[adminClaim]
+      const isAdmin = admin === true || admin === 'admin' || (Array.isArray(admin) && admin.includes('admin'))
+      const accountId = await accountOfClaims(claims)
+      if (accountId === null && !isAdmin) throw new AppError('forbidden', 'This token is valid, but names nobody who is known here.')
+      return { role: isAdmin ? 'admin' : 'user', accountId }
+    },
+    accountFor: async ({ role, accountId }, id) => {
+      if (id === 'me' && accountId !== null) return accountId
+      if (id === 'me') throw new AppError('forbidden', 'This key belongs to no account, so that "me" is nobody.')
+      if (role === 'user' && id !== String(accountId)) throw new AppError('forbidden', 'This account is not yours.')
+      if (!ID.test(id)) return unknownAccount()
+      return (await accountStore.find(Number(id)) ?? unknownAccount()).id
+    }
+  }
+}

@@ -1,0 +1,61 @@
+import { METHODS, type Server } from 'node:http'
+import type { Socket } from 'node:net'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { AppError } from '../errors.js'
+import { problemOf } from './problems.js'
+
+/** What a recorder's connection may idle (60 s, measured), and a little more. */
+const KEEP_ALIVE_TIMEOUT_MS = 75_000
+const HEADERS_TIMEOUT_MS = 30_000
+
+/** Limits of Node's server. The bodies of uploads take the time they need; who falls silent is cut off elsewhere. */
+export function limitServer (server: Server): void {
+  server.keepAliveTimeout = KEEP_ALIVE_TIMEOUT_MS
+  server.headersTimeout = HEADERS_TIMEOUT_MS
+  server.requestTimeout = 0
+  server.maxHeadersCount = 100
+}
+
+/** Answers what Node cannot parse, with a problem as everywhere else. */
+export function answerUnparsable (error: Error & { code?: string }, socket: Socket): void {
+  if (socket.destroyed || !socket.writable || error.code === 'ECONNRESET') {
+    socket.destroy()
+    return
+  }
+  const { status, headers, problem } = problemOf(unparsable(error.code), '')
+  const body = JSON.stringify({ ...problem, request_id: undefined })
+  const lines = Object.entries({ ...headers, 'content-length': Buffer.byteLength(body), connection: 'close' }).map(([name, value]) => `${name}: ${value}`)
+  socket.end(`HTTP/1.1 ${status} ${String(problem['title'])}\r\n${lines.join('\r\n')}\r\n\r\n${body}`)
+}
+
+function unparsable (code: string | undefined): AppError {
+  if (code === 'HPE_HEADER_OVERFLOW') return new AppError('headers_too_large', 'The headers are too large.')
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return new AppError('sender_too_slow', 'The request did not come in time.')
+  return new AppError('malformed_request', 'This is no HTTP request.')
+}
+
+/** After all routes: a method that a path does not have is 405 with `Allow` (RFC 9110 section 15.5.6). */
+export function collectMethods (app: FastifyInstance): () => void {
+  const methodsOf = new Map<string, Set<string>>()
+  app.addHook('onRoute', ({ url, method }) => {
+    const methods = methodsOf.get(url) ?? new Set()
+    for (const one of [method].flat()) methods.add(one)
+    methodsOf.set(url, methods)
+  })
+  return () => {
+    for (const [url, methods] of [...methodsOf]) {
+      const allow = [...methods].sort().join(', ')
+      const others = app.supportedMethods.filter(method => METHODS.includes(method) && !methods.has(method))
+      app.route({
+        method: others,
+        url,
+        schema: { hide: true },
+        // Before the body is parsed: whatever it is, it would not be taken.
+        onRequest: (_request: FastifyRequest) => {
+          throw new AppError('method_not_allowed', 'This path does not have this method.', { expected: allow, found: _request.method, headers: { allow } })
+        },
+        handler: () => {}
+      })
+    }
+  }
+}

@@ -1,0 +1,34 @@
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import type { FastifyInstance } from 'fastify'
+import { Problem } from '../schemas/common.js'
+
+/** `/openapi.json`, made from the schemas that validate, and `/docs` to read it. */
+export async function describeApi (app: FastifyInstance, version: string): Promise<void> {
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'voicemaild', version, description: 'A voicemail store for SIP. Every path is served below /api too.' },
+      components: {
+        securitySchemes: {
+          apiKey: { type: 'apiKey', in: 'header', name: 'x-api-key' },
+          jwt: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' }
+        }
+      }
+    },
+    transformObject: document => {
+      if (!('openapiObject' in document)) return document.swaggerObject
+      const { openapiObject } = document
+      const problem = { description: 'A problem (RFC 9457)', content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } } }
+      openapiObject.components = { ...openapiObject.components, schemas: { ...openapiObject.components?.schemas, Problem: JSON.parse(JSON.stringify(Problem)) } }
+      for (const path of Object.values(openapiObject.paths ?? {})) {
+        for (const operation of Object.values(path ?? {})) {
+          if (typeof operation === 'object' && 'responses' in operation) operation.responses = { ...operation.responses, default: problem }
+        }
+      }
+      return openapiObject
+    }
+  })
+  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, transformStaticCSP: policy => policy.replace(/ (upgrade-insecure-requests;|validator\.swagger\.io)/g, '') })
+  app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
+}

@@ -1,0 +1,58 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from 'typebox'
+import { unknownAccount, type Accounts } from '../domain/accounts.js'
+import type { Auth } from '../plugins/auth.js'
+import { Account, AccountQuery, NewAccount } from '../schemas/account.js'
+import { Deleted } from '../schemas/common.js'
+import { accountJson } from './json.js'
+import { nextPage } from './pages.js'
+
+export interface AccountDependencies { accounts: Accounts, auth: Auth }
+
+const ById = Type.Object({ id: Type.String() })
+
+/** An account as its owner may see it. */
+export function ownAccountRoutes ({ accounts, auth }: AccountDependencies): FastifyPluginAsyncTypebox {
+  return async app => {
+    app.addHook('onRequest', auth.resolveAccount)
+
+    app.get('/accounts/:id', {
+      schema: { tags: ['accounts'], summary: 'Show an account', params: ById, response: { 200: Account } }
+    }, async ({ accountId }) => accountJson(await accounts.show(accountId)))
+  }
+}
+
+/** The accounts; the scope is the admins'. */
+export function accountRoutes ({ accounts, auth }: AccountDependencies): FastifyPluginAsyncTypebox {
+  return async app => {
+    app.addHook('onRequest', auth.requireAdmin)
+
+    app.post('/accounts', {
+      schema: { tags: ['accounts'], summary: 'Add an account', body: NewAccount, response: { 201: Account } }
+    }, async ({ body }, reply) => {
+      const account = await accounts.add({ sipUri: body.sip_uri, email: body.email, displayName: body.display_name })
+      return await reply.code(201).header('location', `/accounts/${account.id}`).send(accountJson(account))
+    })
+
+    app.get('/accounts', {
+      schema: { tags: ['accounts'], summary: 'List accounts, newest first', querystring: AccountQuery, response: { 200: Type.Array(Account) } }
+    }, async (request, reply) => {
+      const page = await accounts.list(request.query)
+      return await reply.headers({ 'x-total-count': page.total, ...nextPage(request, page.accounts) }).send(page.accounts.map(accountJson))
+    })
+
+    app.get('/accounts/:id/search', {
+      schema: {
+        tags: ['accounts'], summary: 'Find an account by user@domain or SIP URI', params: ById, response: { 200: Account }
+      }
+    }, async ({ params }) => accountJson(await accounts.findByAddress(params.id) ?? unknownAccount()))
+
+    app.delete('/accounts/:id', {
+      onRequest: auth.resolveAccount,
+      schema: { tags: ['accounts'], summary: 'Delete an account with its voicemails', params: ById, response: { 200: Deleted(Type.Integer()) } }
+    }, async ({ accountId }) => {
+      await accounts.remove(accountId)
+      return { id: accountId, deleted: true as const }
+    })
+  }
+}

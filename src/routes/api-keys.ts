@@ -1,0 +1,41 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from 'typebox'
+import type { Accounts } from '../domain/accounts.js'
+import type { Auth } from '../plugins/auth.js'
+import { ApiKey, ApiKeyOnce, NewApiKey } from '../schemas/account.js'
+import { Deleted } from '../schemas/common.js'
+import { apiKeyJson } from './json.js'
+
+export interface ApiKeyDependencies { accounts: Accounts, auth: Auth }
+
+const OfAccount = Type.Object({ id: Type.String() })
+const One = Type.Object({ id: Type.String(), key_id: Type.String() })
+
+/** The keys of accounts; the scope is the admins'. */
+export function apiKeyRoutes ({ accounts, auth }: ApiKeyDependencies): FastifyPluginAsyncTypebox {
+  return async app => {
+    app.addHook('onRequest', auth.requireAdmin)
+    app.addHook('onRequest', auth.resolveAccount)
+    const tags = ['keys']
+
+    app.post('/accounts/:id/api_keys', {
+      schema: { tags, summary: 'Make an API key', params: OfAccount, body: NewApiKey, response: { 201: ApiKeyOnce } }
+    }, async ({ accountId, body }, reply) => {
+      const expiresAtMs = body.expires_at == null ? undefined : Date.parse(body.expires_at)
+      const key = await accounts.addKey(accountId, { name: body.name, role: body.role, expiresAtMs })
+      return await reply.code(201).header('location', `/accounts/${accountId}/api_keys/${key.id}`).send({ ...apiKeyJson(key), key: key.key })
+    })
+
+    app.get('/accounts/:id/api_keys', {
+      schema: { tags, summary: 'List the API keys of an account', params: OfAccount, response: { 200: Type.Array(ApiKey) } }
+    }, async ({ accountId }) => (await accounts.listKeys(accountId)).map(apiKeyJson))
+
+    app.delete('/accounts/:id/api_keys/:key_id', {
+      schema: { tags, summary: 'Take an API key back', params: One, response: { 200: Deleted(Type.Integer()) } }
+    }, async ({ accountId, params }) => {
+      const id = Number(params.key_id)
+      await accounts.removeKey(id, accountId)
+      return { id, deleted: true as const }
+    })
+  }
+}

@@ -1,0 +1,136 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import contentDisposition from 'content-disposition'
+import { Type } from 'typebox'
+import { parseByteRange } from '../domain/byte-range.js'
+import { downloadName } from '../domain/download-name.js'
+import { servedType } from '../domain/media-type.js'
+import { MAX_AROUND_BYTES, readFilePart } from '../domain/multipart-file.js'
+import { evaluatePreconditions, rangeStillApplies } from '../domain/preconditions.js'
+import type { SignedUrls } from '../domain/signed-url.js'
+import type { StoredVoicemail } from '../domain/stored-voicemail.js'
+import type { Uploads } from '../domain/uploads.js'
+import type { Voicemails } from '../domain/voicemails.js'
+import { AppError } from '../errors.js'
+import type { Metrics } from '../plugins/metrics.js'
+import { Voicemail } from '../schemas/voicemail.js'
+import type { Json } from './json.js'
+import { readBody } from './request-body.js'
+
+export interface AudioDependencies {
+  signedUrls: SignedUrls
+  uploads: Uploads
+  voicemails: Voicemails
+  json: Json
+  metrics: Metrics
+  uploadIdleTimeoutMs: number
+  /** Where nginx finds the folder of audio (`/protected-audio/`); undefined where this process sends the bytes itself. */
+  accelPrefix: string | undefined
+}
+
+const Token = Type.Object({ token: Type.String() })
+
+/** Capability URLs: whoever holds one may use it, and no other credentials are looked at. */
+export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox {
+  const { signedUrls, uploads, voicemails, json, metrics } = deps
+  return async app => {
+    // Whatever the type of a body is, it is read as a stream, and by the handler.
+    app.removeAllContentTypeParsers()
+    app.addContentTypeParser('*', (_request, _payload, done) => { done(null) })
+
+    app.route({
+      method: ['PUT', 'POST'],
+      url: '/uploads/:token',
+      schema: { tags: ['audio'], summary: 'Upload the audio of a slot, as the body or as the part "file" of a form', params: Token, response: { 200: Voicemail } },
+      handler: async request => {
+        const { voicemailId } = signedUrls.verify('upload', request.params.token)
+        const contentType = request.headers['content-type']
+        const length = request.headers['content-length']
+        const isForm = request.method === 'POST' && /^\s*multipart\/form-data\s*(;|$)/i.test(contentType ?? '')
+        const stopped = new AbortController()
+        const body = readBody(request.raw, stopped.signal, { idleTimeoutMs: deps.uploadIdleTimeoutMs })
+        try {
+          const { voicemail, isRepeat } = await uploads.receive(voicemailId, {
+            declaredType: isForm ? undefined : contentType,
+            declaredBytes: length === undefined ? undefined : Number(length) - (isForm ? MAX_AROUND_BYTES : 0),
+            read: async signal => {
+              signal.addEventListener('abort', () => { stopped.abort(signal.reason) })
+              return isForm ? await readFilePart(contentType ?? '', body) : { declaredType: contentType, chunks: body }
+            }
+          })
+          metrics.upload(isRepeat ? 'repeated' : 'stored', voicemail.fileBytes ?? 0)
+          return json.voicemail(voicemail)
+        } catch (error) {
+          metrics.upload(error instanceof AppError ? error.code : 'internal_error', 0)
+          throw error
+        } finally {
+          await body.return(undefined)
+        }
+      }
+    })
+
+    app.route({
+      method: ['GET', 'HEAD'],
+      url: '/downloads/:token',
+      schema: {
+        tags: ['audio'],
+        summary: 'Download or play the audio of a voicemail',
+        params: Token,
+        querystring: Type.Object({ download: Type.Optional(Type.String({ description: '1 to save it as a file.' })) })
+      },
+      handler: async (request, reply) => {
+        const { voicemailId } = signedUrls.verify('download', request.params.token)
+        const { voicemail, file } = await voicemails.openAudio(voicemailId)
+        let isOpen = true
+        try {
+          const etag = `"${voicemail.sha256}"`
+          const validators = { etag, lastModifiedMs: voicemail.uploadedAtMs }
+          const { headers } = request
+          reply.headers({ ...audioHeaders(voicemail, request.query.download === '1'), etag })
+          const condition = evaluatePreconditions({
+            ifMatch: headers['if-match'],
+            ifNoneMatch: headers['if-none-match'],
+            ifModifiedSince: headers['if-modified-since'],
+            ifUnmodifiedSince: headers['if-unmodified-since']
+          }, validators)
+          if (condition === 'not_modified') return await reply.code(304).removeHeader('content-type').removeHeader('content-disposition').send()
+          if (condition === 'precondition_failed') throw new AppError('precondition_failed', 'The voicemail is not the one that you have.')
+
+          if (deps.accelPrefix !== undefined) {
+            return await reply.header('x-accel-redirect', deps.accelPrefix + voicemails.relativePath(voicemail)).send()
+          }
+          const rangeHeader = request.method === 'GET' && rangeStillApplies(headers['if-range']?.toString(), validators) ? headers.range : undefined
+          const range = parseByteRange(rangeHeader, file.fileBytes)
+          if (range.kind === 'unsatisfiable') {
+            throw new AppError('range_not_satisfiable', `The voicemail has ${file.fileBytes} bytes.`, {
+              expected: `bytes of 0-${file.fileBytes - 1}`,
+              found: rangeHeader ?? '',
+              headers: { 'content-range': `bytes */${file.fileBytes}` }
+            })
+          }
+          const [first, last] = range.kind === 'part' ? [range.firstByte, range.lastByte] : [0, file.fileBytes - 1]
+          reply.header('content-length', last - first + 1)
+          if (range.kind === 'part') reply.code(206).header('content-range', `bytes ${first}-${last}/${file.fileBytes}`)
+          if (request.method === 'HEAD') return await reply.send()
+          isOpen = false
+          metrics.download(last - first + 1)
+          return await reply.send(await file.read(first, last))
+        } finally {
+          if (isOpen) await file.close()
+        }
+      }
+    })
+  }
+}
+
+function audioHeaders ({ sipFrom, createdAtMs, contentType, uploadedAtMs }: StoredVoicemail, asAttachment: boolean): Record<string, string> {
+  return {
+    'content-type': servedType(contentType),
+    'content-disposition': contentDisposition(downloadName(sipFrom, createdAtMs, contentType), { type: asAttachment ? 'attachment' : 'inline' }),
+    'last-modified': new Date(uploadedAtMs).toUTCString(),
+    'accept-ranges': 'bytes',
+    'cache-control': 'private',
+    'content-security-policy': "default-src 'none'; media-src 'self'; frame-ancestors 'none'",
+    // A signed URL is all its holder needs, on a page of another origin too.
+    'cross-origin-resource-policy': 'cross-origin'
+  }
+}

@@ -1,0 +1,47 @@
+import type { IncomingMessage } from 'node:http'
+import { AppError } from '../errors.js'
+
+export interface BodyLimits {
+  /** A sender that is silent for so long is cut off. */
+  idleTimeoutMs: number
+}
+
+/**
+ * The body of a request, chunk by chunk as its reader asks for them. Throws `body_incomplete` when it ends before its length or
+ * the sender goes away, `sender_too_slow`, and the reason of `signal` when that is aborted. Ending early leaves the
+ * request as it is: what to do with the rest of the body is for the answer to decide.
+ */
+export async function * readBody (request: IncomingMessage, signal: AbortSignal, { idleTimeoutMs }: BodyLimits): AsyncGenerator<Uint8Array> {
+  let wake = (): void => {}
+  const onEvent = (): void => { wake() }
+  const events = ['readable', 'end', 'error', 'close'] as const
+  for (const event of events) request.on(event, onEvent)
+  signal.addEventListener('abort', onEvent)
+  try {
+    for (;;) {
+      signal.throwIfAborted()
+      const chunk: unknown = request.read()
+      if (chunk instanceof Uint8Array) {
+        yield chunk
+        continue
+      }
+      if (request.readableEnded) return
+      if (request.destroyed) throw new AppError('body_incomplete', 'The body ended before its length.')
+      let isIdle = false
+      await new Promise<void>(resolve => {
+        const timer = setTimeout(() => {
+          isIdle = true
+          resolve()
+        }, idleTimeoutMs)
+        wake = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+      })
+      if (isIdle) throw new AppError('sender_too_slow', `Nothing came for ${idleTimeoutMs / 1000} seconds.`)
+    }
+  } finally {
+    for (const event of events) request.off(event, onEvent)
+    signal.removeEventListener('abort', onEvent)
+  }
+}

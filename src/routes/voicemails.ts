@@ -1,0 +1,53 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from 'typebox'
+import type { Voicemails } from '../domain/voicemails.js'
+import type { Auth } from '../plugins/auth.js'
+import { Deleted } from '../schemas/common.js'
+import { NewSlot, Slot, Voicemail, VoicemailChange, VoicemailQuery } from '../schemas/voicemail.js'
+import type { Json } from './json.js'
+import { nextPage } from './pages.js'
+
+export interface VoicemailDependencies { voicemails: Voicemails, auth: Auth, json: Json }
+
+const OfAccount = Type.Object({ id: Type.String() })
+const One = Type.Object({ id: Type.String(), uuid: Type.String() })
+
+/** The metadata of voicemails: what recorders and owners ask for in JSON. */
+export function voicemailRoutes ({ voicemails, auth, json }: VoicemailDependencies): FastifyPluginAsyncTypebox {
+  return async app => {
+    app.addHook('onRequest', auth.resolveAccount)
+    const tags = ['voicemails']
+
+    app.post('/accounts/:id/voicemails', {
+      schema: { tags, summary: 'Open a slot', params: OfAccount, body: NewSlot, response: { 201: Slot } }
+    }, async ({ accountId, body }, reply) => {
+      const slot = await voicemails.openSlot(accountId, { sipFrom: body.sip_from, contentType: body.content_type })
+      return await reply.code(201).header('location', `/accounts/${accountId}/voicemails/${slot.id}`).send(json.slot(slot))
+    })
+
+    app.get('/accounts/:id/voicemails', {
+      schema: { tags, summary: 'List voicemails, newest first', params: OfAccount, querystring: VoicemailQuery, response: { 200: Type.Array(Voicemail) } }
+    }, async (request, reply) => {
+      const { status, unread, before, limit } = request.query
+      const page = await voicemails.list(request.accountId, { status, unread }, { before: before?.toLowerCase(), limit })
+      return await reply.headers({
+        'x-total-count': page.total, 'x-unread-count': page.unread, ...nextPage(request, page.voicemails)
+      }).send(page.voicemails.map(json.voicemail))
+    })
+
+    app.get('/accounts/:id/voicemails/:uuid', {
+      schema: { tags, summary: 'Show a voicemail', params: One, response: { 200: Voicemail } }
+    }, async ({ accountId, params }) => json.voicemail(await voicemails.show(accountId, params.uuid)))
+
+    app.patch('/accounts/:id/voicemails/:uuid', {
+      schema: { tags, summary: 'Mark a voicemail as read or unread', params: One, body: VoicemailChange, response: { 200: Voicemail } }
+    }, async ({ accountId, params, body }) => json.voicemail(await voicemails.markRead(accountId, params.uuid, body.read)))
+
+    app.delete('/accounts/:id/voicemails/:uuid', {
+      schema: { tags, summary: 'Delete a voicemail', params: One, response: { 200: Deleted(Type.String()) } }
+    }, async ({ accountId, params }) => {
+      await voicemails.remove(accountId, params.uuid)
+      return { id: params.uuid, deleted: true as const }
+    })
+  }
+}

@@ -1,0 +1,86 @@
+import { and, asc, desc, eq, gt, isNotNull, isNull, lt, or, sql } from 'drizzle-orm'
+import type { Database } from './database.js'
+import { accounts, apiKeys, removals, voicemails, type AccountRow, type ApiKeyRow } from './tables.js'
+
+/** An account with the counts of its stored voicemails. */
+export type Account = AccountRow & { total: number, unread: number }
+export type NewAccount = typeof accounts.$inferInsert
+export type NewApiKey = typeof apiKeys.$inferInsert
+
+/** Accounts and the keys that open them. */
+export interface AccountStore {
+  /** Undefined where the address has an account already. */
+  add: (account: NewAccount) => Promise<Account | undefined>
+  find: (id: number) => Promise<Account | undefined>
+  findByAddressKey: (addressKey: string) => Promise<Account | undefined>
+  /** Newest first, those with an id below `before`. */
+  list: (page: { before: number, limit: number }) => Promise<Account[]>
+  count: () => Promise<number>
+  /** Takes the account, its keys and its voicemails away; returns the names of the files that have to go, or undefined where there was none. */
+  remove: (id: number) => Promise<string[] | undefined>
+
+  addKey: (key: NewApiKey) => Promise<ApiKeyRow>
+  /** The keys of one account, or all where it is undefined, oldest first. */
+  listKeys: (accountId: number | undefined) => Promise<ApiKeyRow[]>
+  /** A key that is not expired at `nowMs`. */
+  findKey: (sha256: string, nowMs: number) => Promise<ApiKeyRow | undefined>
+  noteKeyUse: (id: number, atMs: number) => Promise<void>
+  /** Whether there was such a key (of that account, where one is given). */
+  removeKey: (id: number, accountId: number | undefined) => Promise<boolean>
+}
+
+/** SQL that counts the voicemails of each account in a query on `accounts`. */
+const ofAccount = sql`${voicemails.accountId} = ${accounts.id} and ${voicemails.uploadedAtMs} is not null`
+const counted = {
+  id: accounts.id,
+  sipUri: accounts.sipUri,
+  addressKey: accounts.addressKey,
+  username: accounts.username,
+  domain: accounts.domain,
+  email: accounts.email,
+  displayName: accounts.displayName,
+  createdAtMs: accounts.createdAtMs,
+  total: sql<number>`(select count(*) from ${voicemails} where ${ofAccount})`,
+  unread: sql<number>`(select count(*) from ${voicemails} where ${ofAccount} and ${voicemails.readAtMs} is null)`
+}
+
+export function createAccountStore ({ read, write }: Database): AccountStore {
+  const id = sql.placeholder('id')
+  const byId = read.select(counted).from(accounts).where(eq(accounts.id, id)).prepare()
+  const byKey = read.select(counted).from(accounts).where(eq(accounts.addressKey, sql.placeholder('addressKey'))).prepare()
+  const page = read.select(counted).from(accounts).where(lt(accounts.id, sql.placeholder('before')))
+    .orderBy(desc(accounts.id)).limit(sql.placeholder('limit')).prepare()
+  const keyBySha256 = read.select().from(apiKeys).where(and(
+    eq(apiKeys.sha256, sql.placeholder('sha256')),
+    or(isNull(apiKeys.expiresAtMs), gt(apiKeys.expiresAtMs, sql.placeholder('nowMs')))
+  )).prepare()
+  const useKey = read.update(apiKeys).set({ lastUsedAtMs: sql`${sql.placeholder('atMs')}` }).where(eq(apiKeys.id, id)).prepare()
+
+  return {
+    add: async account => await write(() => {
+      const [added] = read.insert(accounts).values(account).onConflictDoNothing().returning().all()
+      return added === undefined ? undefined : { ...added, total: 0, unread: 0 }
+    }),
+    find: async id => byId.get({ id }),
+    findByAddressKey: async addressKey => byKey.get({ addressKey }),
+    list: async ({ before, limit }) => page.all({ before, limit }),
+    count: async () => read.$count(accounts),
+    remove: async id => await write(() => {
+      const files = read.select({ fileName: voicemails.fileName }).from(voicemails)
+        .where(and(eq(voicemails.accountId, id), isNotNull(voicemails.fileName))).all()
+        .flatMap(({ fileName }) => fileName ?? [])
+      for (const fileName of files) read.insert(removals).values({ fileName }).run()
+      read.delete(voicemails).where(eq(voicemails.accountId, id)).run()
+      return read.delete(accounts).where(eq(accounts.id, id)).run().changes === 0 ? undefined : files
+    }),
+
+    addKey: async key => await write(() => read.insert(apiKeys).values(key).returning().get()),
+    listKeys: async accountId => read.select().from(apiKeys)
+      .where(accountId === undefined ? undefined : eq(apiKeys.accountId, accountId)).orderBy(asc(apiKeys.id)).all(),
+    findKey: async (sha256, nowMs) => keyBySha256.get({ sha256, nowMs }),
+    noteKeyUse: async (id, atMs) => { await write(() => useKey.run({ id, atMs })) },
+    removeKey: async (id, accountId) => await write(() => read.delete(apiKeys).where(and(
+      eq(apiKeys.id, id), accountId === undefined ? undefined : eq(apiKeys.accountId, accountId)
+    )).run().changes > 0)
+  }
+}

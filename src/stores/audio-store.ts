@@ -1,0 +1,199 @@
+import { createHash } from 'node:crypto'
+import { constants } from 'node:fs'
+import { access, link, mkdir, open, readdir, rename, statfs, unlink, type FileHandle } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import type { Readable } from 'node:stream'
+import { customAlphabet } from 'nanoid'
+import { explainFullDisk } from './disk-full.js'
+
+/** A file that has been written and synced, and what was counted on the way. `sha256` is hexadecimal. */
+export interface WrittenFile { fileName: string, fileBytes: number, sha256: string }
+
+/** A file open for reading; whoever opened it calls `read` or `close`, once. */
+export interface OpenFile {
+  fileBytes: number
+  /** The bytes from `first` to `last`, both included: at once where they are few, else as a stream that closes the file at its end. */
+  read: (first: number, last: number) => Promise<Buffer | Readable>
+  close: () => Promise<void>
+}
+
+/** The audio files, each under a name that this store made. */
+export interface AudioStore {
+  /**
+   * The write sequence. `chunks` are written to a new file in `incoming` while they are counted and hashed; the file is synced,
+   * linked to its place under `audio`, and the folder synced; then `commit` writes the row, and its result is the answer. If
+   * anything on the way throws, `commit` included, the file is gone again. A crash leaves an entry in `incoming` that
+   * tells the next start what to look at.
+   */
+  write: <T>(chunks: AsyncIterable<Uint8Array>, commit: (file: WrittenFile) => Promise<T>) => Promise<T>
+  /** Undefined where there is no such file. */
+  open: (fileName: string) => Promise<OpenFile | undefined>
+  /** Where the file is below the folder of audio, for a server that sends it itself. */
+  relativePath: (fileName: string) => string
+  /** Takes files away; those already gone count as done. Resolves when the disk knows. */
+  remove: (fileNames: string[]) => Promise<void>
+  /** Names of files that a dead process was writing. Only for whoever has the folder's lock. */
+  leftovers: () => Promise<string[]>
+  /** Ends a leftover: the file stays where its row is known, else it goes too. */
+  settle: (fileName: string, isKnown: boolean) => Promise<void>
+  /** Bytes that can still be written. */
+  freeBytes: () => Promise<number>
+  /** Throws what stands in the way of writing. */
+  probe: () => Promise<void>
+}
+
+export interface AudioStoreOptions {
+  dataFolder: string
+  /** `full` syncs file and folder before `commit`; `relaxed` leaves that to the operating system. */
+  durability: 'full' | 'relaxed'
+}
+
+/** Gathered before they are written: fewer and larger writes cost less, and 64 uploads at once hold 16 MiB. */
+const WRITE_BYTES = 256 * 1024
+/** Up to here a file is read whole and sent at once, which is several times as fast as streaming it. */
+const READ_AT_ONCE_BYTES = 512 * 1024
+const READ_CHUNK_BYTES = 256 * 1024
+
+/** Lower case only, for file systems that do not tell the cases apart; 24 characters are 124 bits. */
+const newName = customAlphabet('0123456789abcdefghijklmnopqrstuvwxyz', 24)
+
+/** Opens the folders `incoming` and `audio` of a data folder, making what is missing. */
+export async function openAudioStore ({ dataFolder, durability }: AudioStoreOptions): Promise<AudioStore> {
+  const incomingFolder = join(dataFolder, 'incoming')
+  const audioFolder = join(dataFolder, 'audio')
+  const incomingPath = (fileName: string): string => join(incomingFolder, fileName)
+  const relativePath = (fileName: string): string => `${fileName.slice(0, 2)}/${fileName}`
+  const audioPath = (fileName: string): string => join(audioFolder, relativePath(fileName))
+  const syncFile = async (file: FileHandle): Promise<void> => { if (durability === 'full') await file.datasync() }
+  const syncFolder = async (path: string): Promise<void> => { if (durability === 'full') await syncPath(path) }
+
+  await mkdir(incomingFolder, { recursive: true, mode: 0o700 })
+  await mkdir(audioFolder, { recursive: true, mode: 0o700 })
+
+  async function writeIncoming (fileName: string, chunks: AsyncIterable<Uint8Array>): Promise<WrittenFile> {
+    const file = await open(incomingPath(fileName), 'wx', 0o600)
+    try {
+      const hash = createHash('sha256')
+      let fileBytes = 0
+      let gathered: Uint8Array[] = []
+      let gatheredBytes = 0
+      const flush = async (): Promise<void> => {
+        const [only] = gathered
+        if (only === undefined) return
+        const bytes = gathered.length === 1 ? only : Buffer.concat(gathered, gatheredBytes)
+        gathered = []
+        gatheredBytes = 0
+        await file.writeFile(bytes)
+      }
+      for await (const chunk of chunks) {
+        hash.update(chunk)
+        fileBytes += chunk.byteLength
+        gathered.push(chunk)
+        gatheredBytes += chunk.byteLength
+        if (gatheredBytes >= WRITE_BYTES) await flush()
+      }
+      await flush()
+      await syncFile(file)
+      return { fileName, fileBytes, sha256: hash.digest('hex') }
+    } finally {
+      await file.close()
+    }
+  }
+
+  async function place (fileName: string): Promise<void> {
+    const folder = dirname(audioPath(fileName))
+    const made = await mkdir(folder, { recursive: true, mode: 0o700 })
+    if (made !== undefined) await syncFolder(audioFolder)
+    await linkOrRename(incomingPath(fileName), audioPath(fileName))
+    await syncFolder(folder)
+  }
+
+  return {
+    relativePath,
+    write: async (chunks, commit) => {
+      const fileName = newName()
+      let result
+      try {
+        const file = await writeIncoming(fileName, chunks)
+        await place(fileName)
+        result = await commit(file)
+      } catch (error) {
+        await unlinkIfThere(audioPath(fileName))
+        await unlinkIfThere(incomingPath(fileName))
+        throw explainFullDisk(error)
+      }
+      // The voicemail is stored: should this entry not go, the next start takes it away.
+      await unlink(incomingPath(fileName)).catch(() => {})
+      return result
+    },
+    open: async fileName => {
+      const file = await open(audioPath(fileName), constants.O_RDONLY | constants.O_NOFOLLOW).catch(undefinedIfGone)
+      if (file === undefined) return undefined
+      return {
+        fileBytes: (await file.stat()).size,
+        read: async (first, last) => {
+          const length = last - first + 1
+          if (length > READ_AT_ONCE_BYTES) {
+            return file.createReadStream({ start: first, end: last, highWaterMark: READ_CHUNK_BYTES })
+          }
+          try {
+            const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(length), 0, length, first)
+            return buffer.subarray(0, bytesRead)
+          } finally {
+            await file.close()
+          }
+        },
+        close: async () => { await file.close() }
+      }
+    },
+    remove: async fileNames => {
+      for (const fileName of fileNames) await unlinkIfThere(audioPath(fileName))
+      for (const folder of new Set(fileNames.map(fileName => dirname(audioPath(fileName))))) {
+        await syncFolder(folder).catch(undefinedIfGone)
+      }
+    },
+    leftovers: async () => await readdir(incomingFolder),
+    settle: async (fileName, isKnown) => {
+      if (!isKnown) await unlinkIfThere(audioPath(fileName))
+      await unlinkIfThere(incomingPath(fileName))
+    },
+    freeBytes: async () => {
+      const { bavail, bsize } = await statfs(dataFolder)
+      return bavail * bsize
+    },
+    probe: async () => {
+      for (const folder of [incomingFolder, audioFolder]) await access(folder, constants.R_OK | constants.W_OK | constants.X_OK)
+    }
+  }
+}
+
+/** A file system without hard links gets the plain move, and a crash between it and the row leaves a file that no row knows. */
+async function linkOrRename (from: string, to: string): Promise<void> {
+  try {
+    await link(from, to)
+  } catch (error) {
+    if (!hasCode(error, 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS')) throw error
+    await rename(from, to)
+  }
+}
+
+async function syncPath (path: string): Promise<void> {
+  const folder = await open(path, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
+}
+
+async function unlinkIfThere (path: string): Promise<void> {
+  await unlink(path).catch(undefinedIfGone)
+}
+
+function undefinedIfGone (error: unknown): undefined {
+  if (!hasCode(error, 'ENOENT')) throw error
+}
+
+function hasCode (error: unknown, ...codes: string[]): boolean {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && codes.includes(error.code)
+}

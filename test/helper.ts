@@ -1,0 +1,122 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { buildApp, listeningUrl, type App } from '../src/app.js'
+import { openData, type Data } from '../src/commands/data.js'
+import { readConfig } from '../src/config.js'
+import { recover } from '../src/domain/recovery.js'
+
+/** What a test needs of tap: a folder of its own, and a way to clean up. */
+export interface Testing {
+  testdir: () => string
+  teardown: (run: () => unknown) => void
+}
+
+export interface ServiceOptions {
+  /** Settings beside PORT=0, LOG_LEVEL=trace and a data folder of the test's own. */
+  settings?: Record<string, string>
+  /** Milliseconds since 1970; the real time unless given. */
+  clock?: () => number
+  /** Changes the stores before the app is built, to put faults in. */
+  meddle?: (data: Data) => void
+}
+
+/** A service that listens on a free port of 127.0.0.1, with an admin's key and an account. */
+export interface Service {
+  app: App
+  url: string
+  data: Data
+  dataFolder: string
+  adminKey: string
+  /** Log lines so far. */
+  log: string[]
+  /** Sends JSON as the admin, unless other headers are given, and reads JSON. */
+  call: (method: string, path: string, body?: unknown, headers?: Record<string, string>) => Promise<Answer>
+  /** Adds an account and a key of the role user. */
+  addUser: (sipUri?: string) => Promise<{ id: number, key: string }>
+  /** Opens a slot, of `audio/wav` unless given; `path` is that of its upload URL. */
+  openSlot: (accountId: number, contentType?: string) => Promise<{ id: string, path: string, uploadUrl: string }>
+  /** Names of all files below `incoming` and `audio`. */
+  files: () => Promise<string[]>
+  close: () => Promise<void>
+}
+
+export interface Answer { status: number, headers: Headers, body: Json }
+// What a test reads from JSON it asserts on, key by key.
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+export type Json = any
+
+export async function startService (t: Testing, { settings = {}, clock = Date.now, meddle = () => {} }: ServiceOptions = {}): Promise<Service> {
+  const dataFolder = settings['DATA_DIR'] ?? join(t.testdir(), 'data')
+  const config = readConfig({ PORT: '0', LOG_LEVEL: 'trace', MIN_FREE_DISK: '0', ...settings, DATA_DIR: dataFolder })
+  const data = await openData(config, clock)
+  await recover(data)
+  meddle(data)
+  const log: string[] = []
+  const app = await buildApp(config, { ...data, logStream: { write: line => { log.push(line) } } })
+  await app.listen({ host: config.host, port: config.port })
+  const url = listeningUrl(app)
+  const { adminKey } = data.keys
+
+  const call: Service['call'] = async (method, path, body, headers = { 'x-api-key': adminKey }) => {
+    const response = await fetch(url + path, {
+      method,
+      headers: body === undefined ? headers : { 'content-type': 'application/json', ...headers },
+      ...body !== undefined && { body: JSON.stringify(body) }
+    })
+    const text = await response.text()
+    const isJson = /json/.test(response.headers.get('content-type') ?? '')
+    return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text }
+  }
+
+  let users = 0
+  const close = async (): Promise<void> => {
+    await app.close()
+    await data.close()
+  }
+  t.teardown(close)
+  return {
+    app,
+    url,
+    data,
+    dataFolder,
+    adminKey,
+    log,
+    call,
+    addUser: async (sipUri = `sip:user${++users}@sip.example.org`) => {
+      const { body: { id } } = await call('POST', '/accounts', { sip_uri: sipUri })
+      const { body: { key } } = await call('POST', `/accounts/${id}/api_keys`, { name: 'test' })
+      return { id, key }
+    },
+    openSlot: async (accountId, contentType = 'audio/wav') => {
+      const { body } = await call('POST', `/accounts/${accountId}/voicemails`, { sip_from: 'sip:alice@sip.example.org', content_type: contentType })
+      return { id: body.id, uploadUrl: body.upload_url, path: new URL(body.upload_url).pathname }
+    },
+    files: async () => (await readdir(dataFolder, { recursive: true, withFileTypes: true }))
+      .filter(entry => entry.isFile() && /[/\\](incoming|audio)/.test(entry.parentPath))
+      .map(entry => entry.name),
+    close
+  }
+}
+
+/** A file of test/fixtures/samples, such as `ok/pcm16-16k.wav`. */
+export async function sample (name: string): Promise<Buffer> {
+  return await readFile(new URL(`fixtures/samples/${name}`, import.meta.url))
+}
+
+/** The type that a sample is declared as, by its name. */
+export function typeOf (name: string): 'audio/opus' | 'audio/wav' {
+  return name.endsWith('.opus') ? 'audio/opus' : 'audio/wav'
+}
+
+/** What samples/README.md says of the files in ok: seconds. */
+export const DURATIONS: Readonly<Record<string, number>> = {
+  'pcm16-16k.wav': 6.712,
+  'alaw-8k.wav': 6.712,
+  'ulaw-8k.wav': 6.712,
+  'pcm16-48k-stereo.wav': 2,
+  'streamed-unknown-size.wav': 6.712,
+  'flexisip-voicemail-8.6s.wav': 8.597,
+  'flexisip-voicemail-0.27s.wav': 0.267,
+  'speech-24k.opus': 6.712,
+  'ffmpeg-libopus-16k.opus': 6.712
+}
