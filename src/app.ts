@@ -1,22 +1,27 @@
 import fastify, { LogController, type FastifyInstance } from 'fastify'
 import { nanoid } from 'nanoid'
 import type { Config } from './config.js'
+import { createAccessRecord } from './domain/access-record.js'
 import { createAccounts } from './domain/accounts.js'
 import { createCallers } from './domain/callers.js'
 import type { Clock } from './domain/clock.js'
 import { sha256Hex } from './domain/secrets.js'
 import { createSignedUrls } from './domain/signed-url.js'
+import { sweep } from './domain/sweeper.js'
 import { createUploads } from './domain/uploads.js'
 import { createVoicemails } from './domain/voicemails.js'
 import type { Keys } from './keys.js'
 import { createAuth } from './plugins/auth.js'
 import { takeJson } from './plugins/json-bodies.js'
+import { limitBodyTime } from './plugins/body-deadline.js'
 import { countRequests } from './plugins/metrics.js'
 import { answerUnparsable, collectMethods, limitServer } from './plugins/node-answers.js'
 import { describeApi } from './plugins/openapi.js'
 import { answerProblems, sendProblem } from './plugins/problems.js'
 import { logRequests } from './plugins/request-log.js'
 import { addSecurityHeaders } from './plugins/security-headers.js'
+import { stopInOrder } from './plugins/stopping.js'
+import { sweepRegularly } from './plugins/sweeping.js'
 import { drainUnreadBodies } from './plugins/unread-body.js'
 import { accountRoutes, ownAccountRoutes } from './routes/accounts.js'
 import { apiKeyRoutes } from './routes/api-keys.js'
@@ -26,6 +31,8 @@ import { createJson } from './routes/json.js'
 import { voicemailRoutes } from './routes/voicemails.js'
 import type { AccountStore } from './stores/account-store.js'
 import type { AudioStore } from './stores/audio-store.js'
+import type { EventStore } from './stores/event-store.js'
+import type { UpkeepStore } from './stores/upkeep-store.js'
 import type { VoicemailStore } from './stores/voicemail-store.js'
 import { readVersion } from './version.js'
 
@@ -33,6 +40,8 @@ export interface AppDependencies {
   accountStore: AccountStore
   voicemailStore: VoicemailStore
   audioStore: AudioStore
+  eventStore: EventStore
+  upkeepStore: UpkeepStore
   /** Throws what keeps the database from being written. */
   probeRows: () => void
   keys: Keys
@@ -51,6 +60,7 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
   const signedUrls = createSignedUrls({ key: keys.signingKey, previousKeys: config.previousSigningKeys, clock })
   const uploads = createUploads(deps)
   const voicemails = createVoicemails({ ...deps, ...config, uploads })
+  const access = createAccessRecord(deps)
 
   const app = fastify({
     logger: { level: config.logLevel, base: null, ...deps.logStream !== undefined && { stream: deps.logStream } },
@@ -63,7 +73,8 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
     routerOptions: { maxParamLength: 2048 },
     frameworkErrors: (error, request, reply) => { sendProblem(error, request, reply) },
     clientErrorHandler: answerUnparsable,
-    return503OnClosing: true
+    // stopInOrder answers in our words.
+    return503OnClosing: false
   })
   limitServer(app.server)
   takeJson(app)
@@ -71,6 +82,8 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
   addSecurityHeaders(app)
   drainUnreadBodies(app)
   logRequests(app)
+  stopInOrder(app, { timeoutMs: config.stopTimeoutMs, settled: uploads.settled })
+  sweepRegularly(app, async signal => await sweep({ ...deps, ...config, graceMs: 0, isReceiving: uploads.isReceiving }, { signal }))
   const metrics = countRequests(app, { openSlots: async () => (await voicemailStore.openSlots(clock())).count })
   const auth = await createAuth(app, { callers, jwt: config.jwt, failuresPerMinute: config.authFailuresPerMinute })
   await describeApi(app, readVersion())
@@ -80,18 +93,19 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
   const ready = async (): Promise<void> => {
     deps.probeRows()
     await audioStore.probe()
-    await voicemails.requireDisk(0)
+    await voicemails.requireDisk()
   }
 
   // Anybody, and whoever holds a signed URL.
   await app.register(healthRoutes({ metrics, ready }))
   await app.register(audioRoutes({
-    signedUrls, uploads, voicemails, json, metrics, uploadIdleTimeoutMs: config.uploadIdleTimeoutMs, accelPrefix: config.accelPrefix
+    signedUrls, uploads, voicemails, access, json, metrics, pace: config.pace, accelPrefix: config.accelPrefix
   }))
   // Callers with a key or a token.
   await app.register(async app => {
     app.addHook('onRequest', auth.authenticate)
-    await app.register(voicemailRoutes({ voicemails, auth, json }))
+    limitBodyTime(app)
+    await app.register(voicemailRoutes({ voicemails, access, auth, json }))
     await app.register(ownAccountRoutes({ accounts, auth }))
     await app.register(accountRoutes({ accounts, auth }))
     await app.register(apiKeyRoutes({ accounts, auth }))

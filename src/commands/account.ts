@@ -31,9 +31,9 @@ export async function showAccount (accounts: Accounts, { print }: Output, idOrAd
 }
 
 export async function removeAccount (accounts: Accounts, { print }: Output, idOrAddress: string, { json }: Options): Promise<void> {
-  const { id, sipUri, total } = await findAccount(accounts, idOrAddress)
+  const { id, sipUri, storedMessages } = await findAccount(accounts, idOrAddress)
   await accounts.remove(id)
-  print(json === true ? JSON.stringify({ id, deleted: true }) : `Removed account ${id} (${sipUri}) with ${total} voicemails.`)
+  print(json === true ? JSON.stringify({ id, deleted: true }) : `Removed account ${id} (${sipUri}) with ${storedMessages} voicemails.`)
 }
 
 /** Returns whether every line was taken. */

@@ -6,6 +6,8 @@ import { openKeys, type Keys } from '../keys.js'
 import { createAccountStore, type AccountStore } from '../stores/account-store.js'
 import { openAudioStore, type AudioStore } from '../stores/audio-store.js'
 import { openDatabase } from '../stores/database.js'
+import { createEventStore, type EventStore } from '../stores/event-store.js'
+import { createUpkeepStore, type UpkeepStore } from '../stores/upkeep-store.js'
 import { createVoicemailStore, type VoicemailStore } from '../stores/voicemail-store.js'
 
 /** An open data folder: its stores and its secrets. */
@@ -13,6 +15,10 @@ export interface Data {
   accountStore: AccountStore
   voicemailStore: VoicemailStore
   audioStore: AudioStore
+  eventStore: EventStore
+  upkeepStore: UpkeepStore
+  /** Writes a consistent copy of the rows to a path. */
+  copyRows: (path: string) => Promise<void>
   probeRows: () => void
   keys: Keys
   clock: Clock
@@ -30,6 +36,9 @@ export async function openData (config: Config, clock: Clock): Promise<Data> {
     accountStore: createAccountStore(database),
     voicemailStore: createVoicemailStore(database),
     audioStore,
+    eventStore: createEventStore(database),
+    upkeepStore: createUpkeepStore(database),
+    copyRows: database.copyTo,
     probeRows: database.probe,
     keys,
     clock,

@@ -1,8 +1,8 @@
 import { AppError } from '../errors.js'
 import { nanoid } from 'nanoid'
-import type { Account, AccountStore } from '../stores/account-store.js'
+import type { AccountStore } from '../stores/account-store.js'
 import type { AudioStore } from '../stores/audio-store.js'
-import type { ApiKeyRow, Role } from '../stores/tables.js'
+import type { AccountRow as Account, ApiKeyRow, Role } from '../stores/tables.js'
 import type { VoicemailStore } from '../stores/voicemail-store.js'
 import type { Clock } from './clock.js'
 import { sha256Hex } from './secrets.js'
@@ -21,6 +21,8 @@ export interface Accounts {
   show: (id: number) => Promise<Account>
   /** By `user@domain` or a SIP URI. Undefined for nobody, and for what is no address. */
   findByAddress: (address: string) => Promise<Account | undefined>
+  /** What the account may hold, where it differs from the settings: null goes back to them, 0 is no limit. Throws `not_found`. */
+  setQuota: (id: number, quota: { quotaBytes?: number | null | undefined, quotaMessages?: number | null | undefined }) => Promise<Account>
   /** Takes the account away with its keys, voicemails and files. Throws `not_found`. */
   remove: (id: number) => Promise<void>
   /** Makes a key; this is the only time that it is told. Throws `not_found` for an account that is not there. */
@@ -55,6 +57,10 @@ export function createAccounts (deps: AccountsDependencies): Accounts {
     findByAddress: async text => {
       const address = parseSipAddress(text)
       return address === undefined ? undefined : await accountStore.findByAddressKey(addressKey(address))
+    },
+    setQuota: async (id, quota) => {
+      const isEmpty = Object.values(quota).every(value => value === undefined)
+      return (isEmpty ? await accountStore.find(id) : await accountStore.setQuota(id, quota)) ?? unknownAccount()
     },
     remove: async id => {
       const fileNames = await accountStore.remove(id) ?? unknownAccount()

@@ -6,8 +6,8 @@ import { matchesSha256, sha256Hex } from './secrets.js'
 import { addressKey, parseSipAddress } from './sip-address.js'
 import { unknownAccount } from './accounts.js'
 
-/** Who is calling: what they may do, and the account that `me` stands for, if there is one. */
-export interface Caller { role: Role, accountId: number | null }
+/** Who is calling: what they may do, the account that `me` stands for, if there is one, and the name for the record of access. */
+export interface Caller { role: Role, accountId: number | null, name: string }
 
 export interface Callers {
   /** Undefined for a key that opens nothing. */
@@ -48,7 +48,7 @@ export function createCallers ({ accountStore, clock, adminKeySha256, sipClaim, 
 
   return {
     byApiKey: async key => {
-      if (matchesSha256(key, adminKeySha256)) return { role: 'admin', accountId: null }
+      if (matchesSha256(key, adminKeySha256)) return { role: 'admin', accountId: null, name: 'admin key' }
       const nowMs = clock()
       const row = await accountStore.findKey(sha256Hex(key), nowMs)
       if (row === undefined) return undefined
@@ -56,14 +56,14 @@ export function createCallers ({ accountStore, clock, adminKeySha256, sipClaim, 
         // Who may call does not depend on whether the disk takes this note.
         void accountStore.noteKeyUse(row.id, nowMs).catch(() => {})
       }
-      return { role: row.role, accountId: row.accountId }
+      return { role: row.role, accountId: row.accountId, name: `key ${row.id}` }
     },
     byClaims: async claims => {
       const admin = claims[adminClaim]
       const isAdmin = admin === true || admin === 'admin' || (Array.isArray(admin) && admin.includes('admin'))
       const accountId = await accountOfClaims(claims)
       if (accountId === null && !isAdmin) throw new AppError('forbidden', 'This token is valid, but names nobody who is known here.')
-      return { role: isAdmin ? 'admin' : 'user', accountId }
+      return { role: isAdmin ? 'admin' : 'user', accountId, name: accountId === null ? 'token of an admin' : `token of account ${accountId}` }
     },
     accountFor: async ({ role, accountId }, id) => {
       if (id === 'me' && accountId !== null) return accountId

@@ -1,3 +1,2 @@
 /** The rows as the domain hands them on; routes do not import from stores. */
-export type { Account } from '../stores/account-store.js'
-export type { ApiKeyRow as ApiKey, VoicemailRow as Voicemail } from '../stores/tables.js'
+export type { AccountRow as Account, ApiKeyRow as ApiKey, EventRow as Event, VoicemailRow as Voicemail } from '../stores/tables.js'

@@ -35,14 +35,16 @@ export interface Uploads {
   receive: (id: string, upload: Upload) => Promise<Received>
   /** Ends an upload under way to a slot that is gone. */
   cancel: (id: string) => void
-  /** How many run. */
-  underWay: () => number
+  isReceiving: (id: string) => boolean
+  /** Resolves when no upload runs. */
+  settled: () => Promise<void>
 }
 
 export interface UploadsDependencies { voicemailStore: VoicemailStore, audioStore: AudioStore, clock: Clock }
 
 export function createUploads ({ voicemailStore, audioStore, clock }: UploadsDependencies): Uploads {
   const running = new Map<string, AbortController>()
+  const whenSettled: Array<() => void> = []
 
   async function store (slot: VoicemailRow, chunks: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<VoicemailRow> {
     const probe = createAudioProbe(slot.contentType)
@@ -88,10 +90,14 @@ export function createUploads ({ voicemailStore, audioStore, clock }: UploadsDep
         throw error
       } finally {
         running.delete(id)
+        if (running.size === 0) for (const resolve of whenSettled.splice(0)) resolve()
       }
     },
     cancel: id => { running.get(id)?.abort(new AppError('not_found', 'This voicemail has been deleted.')) },
-    underWay: () => running.size
+    isReceiving: id => running.has(id),
+    settled: async () => {
+      if (running.size > 0) await new Promise<void>(resolve => { whenSettled.push(resolve) })
+    }
   }
 }
 

@@ -3,31 +3,33 @@ import { v7 as uuidv7 } from 'uuid'
 import { AppError } from '../errors.js'
 import type { AudioStore, OpenFile } from '../stores/audio-store.js'
 import type { VoicemailRow } from '../stores/tables.js'
-import type { VoicemailFilter, VoicemailPage, VoicemailStore } from '../stores/voicemail-store.js'
+import type { Deletion, VoicemailFilter, VoicemailPage, VoicemailStore } from '../stores/voicemail-store.js'
 import type { Clock } from './clock.js'
 import type { AudioType } from './media-type.js'
 import { removeFiles } from './removed-files.js'
 import { parseSipAddress } from './sip-address.js'
+import { judgeSlot, requireFreeDisk, type SlotLimits } from './slot-limits.js'
 import { isStored, unknownVoicemail, type StoredVoicemail } from './stored-voicemail.js'
 import type { Uploads } from './uploads.js'
 
 /** What an owner does with voicemails, and what a recorder does before the upload. */
 export interface Voicemails {
-  /** Opens a slot. Throws `validation_failed`, `insufficient_storage`. */
+  /** Opens a slot. Throws `validation_failed`, `insufficient_storage`, `quota_exceeded`. */
   openSlot: (accountId: number, slot: { sipFrom: string, contentType: AudioType }) => Promise<VoicemailRow>
   list: (accountId: number, filter: VoicemailFilter, page: { before: string | undefined, limit: number }) => Promise<VoicemailPage>
   /** Throws `not_found`, for what is no UUID too. */
   show: (accountId: number, id: string) => Promise<VoicemailRow>
+  exists: (accountId: number, id: string) => Promise<boolean>
   /** Throws `not_found`, `voicemail_pending`. */
   markRead: (accountId: number, id: string, read: boolean) => Promise<VoicemailRow>
   /** Takes row and file away, and ends an upload under way. Throws `not_found`. */
-  remove: (accountId: number, id: string) => Promise<void>
+  remove: (accountId: number, id: string, by: Pick<Deletion, 'caller' | 'address'>) => Promise<void>
   /** The audio behind a download URL. Throws `not_found`, `audio_lost`. */
   openAudio: (id: string) => Promise<{ voicemail: StoredVoicemail, file: OpenFile }>
   /** Where the audio of a voicemail is below the folder of audio, for a server that sends it itself. */
   relativePath: (voicemail: StoredVoicemail) => string
-  /** Free bytes that no open slot may still need. Throws `insufficient_storage` where they are fewer than the floor. */
-  requireDisk: (neededBytes: number) => Promise<void>
+  /** Throws `insufficient_storage` where the disk has less room than the floor, after what open slots may still need. */
+  requireDisk: () => Promise<void>
 }
 
 export interface VoicemailsDependencies {
@@ -35,25 +37,16 @@ export interface VoicemailsDependencies {
   audioStore: AudioStore
   uploads: Pick<Uploads, 'cancel'>
   clock: Clock
-  maxUploadBytes: number
+  limits: SlotLimits
   uploadUrlTtlMs: number
-  minFreeDiskBytes: number
 }
 
 export function createVoicemails (deps: VoicemailsDependencies): Voicemails {
-  const { voicemailStore, audioStore, uploads, clock } = deps
+  const { voicemailStore, audioStore, uploads, clock, limits } = deps
   const newId = createIds(clock)
 
-  const requireDisk = async (neededBytes: number): Promise<void> => {
-    const reserved = (await voicemailStore.openSlots(clock())).bytes
-    const left = await audioStore.freeBytes() - reserved - neededBytes
-    if (left < deps.minFreeDiskBytes) {
-      throw new AppError('insufficient_storage', 'The disk has too little room for another voicemail.', { headers: { 'retry-after': '300' } })
-    }
-  }
-
   return {
-    requireDisk,
+    requireDisk: async () => { requireFreeDisk(limits, await audioStore.freeBytes(), (await voicemailStore.openSlots(clock())).bytes) },
     relativePath: ({ fileName }) => audioStore.relativePath(fileName),
     openSlot: async (accountId, { sipFrom, contentType }) => {
       const from = parseSipAddress(sipFrom)
@@ -61,27 +54,28 @@ export function createVoicemails (deps: VoicemailsDependencies): Voicemails {
         const sentence = 'must be a SIP address, such as sip:alice@sip.example.org'
         throw new AppError('validation_failed', `sip_from ${sentence}.`, { errors: { sip_from: [sentence] } })
       }
-      await requireDisk(deps.maxUploadBytes)
+      const freeBytes = await audioStore.freeBytes()
       const createdAtMs = clock()
       return await voicemailStore.addSlot({
         id: newId(),
         accountId,
         sipFrom: from.uri,
         contentType,
-        maxUploadBytes: deps.maxUploadBytes,
+        maxUploadBytes: limits.maxUploadBytes,
         createdAtMs,
         expiresAtMs: Math.floor((createdAtMs + deps.uploadUrlTtlMs) / 1000) * 1000
-      })
+      }, usage => { judgeSlot(limits, freeBytes, usage) })
     },
     list: async (accountId, filter, page) => await voicemailStore.list(accountId, filter, page),
     show: async (accountId, id) => await voicemailStore.findOf(accountId, id) ?? unknownVoicemail(),
+    exists: async (accountId, id) => await voicemailStore.findOf(accountId, id) !== undefined,
     markRead: async (accountId, id, read) => {
       const { uploadedAtMs } = await voicemailStore.findOf(accountId, id) ?? unknownVoicemail()
       if (uploadedAtMs === null) throw new AppError('voicemail_pending', 'Nothing has been uploaded to this voicemail yet.')
       return await voicemailStore.markRead(id, read ? clock() : null) ?? unknownVoicemail()
     },
-    remove: async (accountId, id) => {
-      const { fileName } = await voicemailStore.remove(accountId, id) ?? unknownVoicemail()
+    remove: async (accountId, id, by) => {
+      const { fileName } = await voicemailStore.remove(accountId, id, { ...by, atMs: clock() }) ?? unknownVoicemail()
       uploads.cancel(id)
       if (fileName !== null) await removeFiles(deps, [fileName])
     },

@@ -2,9 +2,9 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { unknownAccount, type Accounts } from '../domain/accounts.js'
 import type { Auth } from '../plugins/auth.js'
-import { Account, AccountQuery, NewAccount } from '../schemas/account.js'
+import { Account, AccountQuery, NewAccount, Quota, QuotaChange } from '../schemas/account.js'
 import { Deleted } from '../schemas/common.js'
-import { accountJson } from './json.js'
+import { accountJson, quotaJson } from './json.js'
 import { nextPage } from './pages.js'
 
 export interface AccountDependencies { accounts: Accounts, auth: Auth }
@@ -54,5 +54,15 @@ export function accountRoutes ({ accounts, auth }: AccountDependencies): Fastify
       await accounts.remove(accountId)
       return { id: accountId, deleted: true as const }
     })
+
+    app.get('/accounts/:id/quota', {
+      onRequest: auth.resolveAccount,
+      schema: { tags: ['accounts'], summary: 'Show what an account may hold, and holds', params: ById, response: { 200: Quota } }
+    }, async ({ accountId }) => quotaJson(await accounts.show(accountId)))
+
+    app.patch('/accounts/:id/quota', {
+      onRequest: auth.resolveAccount,
+      schema: { tags: ['accounts'], summary: 'Change what an account may hold', params: ById, body: QuotaChange, response: { 200: Quota } }
+    }, async ({ accountId, body }) => quotaJson(await accounts.setQuota(accountId, { quotaBytes: body.quota_bytes, quotaMessages: body.quota_messages })))
   }
 }

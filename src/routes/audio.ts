@@ -1,11 +1,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import contentDisposition from 'content-disposition'
 import { Type } from 'typebox'
+import type { AccessRecord } from '../domain/access-record.js'
 import { parseByteRange } from '../domain/byte-range.js'
 import { downloadName } from '../domain/download-name.js'
 import { servedType } from '../domain/media-type.js'
 import { MAX_AROUND_BYTES, readFilePart } from '../domain/multipart-file.js'
 import { evaluatePreconditions, rangeStillApplies } from '../domain/preconditions.js'
+import type { PaceLimits } from '../domain/sender-pace.js'
 import type { SignedUrls } from '../domain/signed-url.js'
 import type { StoredVoicemail } from '../domain/stored-voicemail.js'
 import type { Uploads } from '../domain/uploads.js'
@@ -22,7 +24,8 @@ export interface AudioDependencies {
   voicemails: Voicemails
   json: Json
   metrics: Metrics
-  uploadIdleTimeoutMs: number
+  pace: PaceLimits
+  access: Pick<AccessRecord, 'noteAccess'>
   /** Where nginx finds the folder of audio (`/protected-audio/`); undefined where this process sends the bytes itself. */
   accelPrefix: string | undefined
 }
@@ -31,7 +34,7 @@ const Token = Type.Object({ token: Type.String() })
 
 /** Capability URLs: whoever holds one may use it, and no other credentials are looked at. */
 export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox {
-  const { signedUrls, uploads, voicemails, json, metrics } = deps
+  const { signedUrls, uploads, voicemails, json, metrics, access } = deps
   return async app => {
     // Whatever the type of a body is, it is read as a stream, and by the handler.
     app.removeAllContentTypeParsers()
@@ -47,7 +50,7 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
         const length = request.headers['content-length']
         const isForm = request.method === 'POST' && /^\s*multipart\/form-data\s*(;|$)/i.test(contentType ?? '')
         const stopped = new AbortController()
-        const body = readBody(request.raw, stopped.signal, { idleTimeoutMs: deps.uploadIdleTimeoutMs })
+        const body = readBody(request.raw, stopped.signal, deps.pace)
         try {
           const { voicemail, isRepeat } = await uploads.receive(voicemailId, {
             declaredType: isForm ? undefined : contentType,
@@ -95,7 +98,9 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
           if (condition === 'not_modified') return await reply.code(304).removeHeader('content-type').removeHeader('content-disposition').send()
           if (condition === 'precondition_failed') throw new AppError('precondition_failed', 'The voicemail is not the one that you have.')
 
+          const noteAccess = (): void => { void access.noteAccess(voicemail, request.query.download === '1' ? 'downloaded' : 'listened', request.ip) }
           if (deps.accelPrefix !== undefined) {
+            if (request.method === 'GET') noteAccess()
             return await reply.header('x-accel-redirect', deps.accelPrefix + voicemails.relativePath(voicemail)).send()
           }
           const rangeHeader = request.method === 'GET' && rangeStillApplies(headers['if-range']?.toString(), validators) ? headers.range : undefined
@@ -112,6 +117,7 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
           if (range.kind === 'part') reply.code(206).header('content-range', `bytes ${first}-${last}/${file.fileBytes}`)
           if (request.method === 'HEAD') return await reply.send()
           isOpen = false
+          noteAccess()
           metrics.download(last - first + 1)
           return await reply.send(await file.read(first, last))
         } finally {

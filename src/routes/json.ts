@@ -1,9 +1,9 @@
 import { isoSeconds } from '../domain/clock.js'
 import { isStored } from '../domain/stored-voicemail.js'
-import type { Account, ApiKey, Voicemail } from '../domain/rows.js'
+import type { Account, ApiKey, Event, Voicemail } from '../domain/rows.js'
 import type { SignedUrls } from '../domain/signed-url.js'
-import type { AccountJson, ApiKeyJson } from '../schemas/account.js'
-import type { SlotJson, VoicemailJson } from '../schemas/voicemail.js'
+import type { AccountJson, ApiKeyJson, QuotaJson } from '../schemas/account.js'
+import type { AccessEventJson, SlotJson, VoicemailJson } from '../schemas/voicemail.js'
 
 /** Turns rows into the JSON of the contract. */
 export interface Json {
@@ -68,7 +68,7 @@ export function accountJson (row: Account): AccountJson {
     display_name: row.displayName,
     created_at: isoSeconds(row.createdAtMs),
     call_forwardings: [],
-    voicemails: { total: row.total, unread: row.unread }
+    voicemails: { total: row.storedMessages, unread: row.unreadMessages }
   }
 }
 
@@ -81,6 +81,15 @@ export function apiKeyJson (row: ApiKey): ApiKeyJson {
     expires_at: orNull(row.expiresAtMs),
     last_used_at: orNull(row.lastUsedAtMs)
   }
+}
+
+export function eventJson ({ kind, atMs, caller, address }: Event): AccessEventJson {
+  return { kind, at: isoSeconds(atMs), caller, address }
+}
+
+/** What is set for this account alone; null goes by the settings, 0 is no limit. */
+export function quotaJson ({ quotaBytes, quotaMessages, storedBytes, storedMessages }: Account): QuotaJson {
+  return { quota_bytes: quotaBytes, quota_messages: quotaMessages, stored_bytes: storedBytes, stored_messages: storedMessages }
 }
 
 function orNull (ms: number | null): string | null {

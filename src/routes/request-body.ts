@@ -1,44 +1,42 @@
 import type { IncomingMessage } from 'node:http'
+import { createSenderPace, type PaceLimits } from '../domain/sender-pace.js'
 import { AppError } from '../errors.js'
-
-export interface BodyLimits {
-  /** A sender that is silent for so long is cut off. */
-  idleTimeoutMs: number
-}
 
 /**
  * The body of a request, chunk by chunk as its reader asks for them. Throws `body_incomplete` when it ends before its length or
  * the sender goes away, `sender_too_slow`, and the reason of `signal` when that is aborted. Ending early leaves the
  * request as it is: what to do with the rest of the body is for the answer to decide.
  */
-export async function * readBody (request: IncomingMessage, signal: AbortSignal, { idleTimeoutMs }: BodyLimits): AsyncGenerator<Uint8Array> {
+export async function * readBody (request: IncomingMessage, signal: AbortSignal, limits: PaceLimits): AsyncGenerator<Uint8Array> {
+  const pace = createSenderPace(limits)
   let wake = (): void => {}
   const onEvent = (): void => { wake() }
   const events = ['readable', 'end', 'error', 'close'] as const
   for (const event of events) request.on(event, onEvent)
   signal.addEventListener('abort', onEvent)
   try {
+    let waitedMs = 0
     for (;;) {
       signal.throwIfAborted()
       const chunk: unknown = request.read()
+      const bytes = chunk instanceof Uint8Array ? chunk.byteLength : 0
+      if (request.readableEnded) return
+      if (request.destroyed) throw new AppError('body_incomplete', 'The body ended before its length.')
+      pace.waited(waitedMs, bytes)
+      waitedMs = 0
       if (chunk instanceof Uint8Array) {
         yield chunk
         continue
       }
-      if (request.readableEnded) return
-      if (request.destroyed) throw new AppError('body_incomplete', 'The body ended before its length.')
-      let isIdle = false
+      const sinceMs = performance.now()
       await new Promise<void>(resolve => {
-        const timer = setTimeout(() => {
-          isIdle = true
-          resolve()
-        }, idleTimeoutMs)
+        const timer = setTimeout(resolve, pace.patienceMs())
         wake = () => {
           clearTimeout(timer)
           resolve()
         }
       })
-      if (isIdle) throw new AppError('sender_too_slow', `Nothing came for ${idleTimeoutMs / 1000} seconds.`)
+      waitedMs = performance.now() - sinceMs
     }
   } finally {
     for (const event of events) request.off(event, onEvent)

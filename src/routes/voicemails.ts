@@ -1,19 +1,20 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
+import type { AccessRecord } from '../domain/access-record.js'
 import type { Voicemails } from '../domain/voicemails.js'
 import type { Auth } from '../plugins/auth.js'
 import { Deleted } from '../schemas/common.js'
-import { NewSlot, Slot, Voicemail, VoicemailChange, VoicemailQuery } from '../schemas/voicemail.js'
-import type { Json } from './json.js'
+import { AccessEvent, NewSlot, Slot, Voicemail, VoicemailChange, VoicemailQuery } from '../schemas/voicemail.js'
+import { eventJson, type Json } from './json.js'
 import { nextPage } from './pages.js'
 
-export interface VoicemailDependencies { voicemails: Voicemails, auth: Auth, json: Json }
+export interface VoicemailDependencies { voicemails: Voicemails, access: Pick<AccessRecord, 'list'>, auth: Auth, json: Json }
 
 const OfAccount = Type.Object({ id: Type.String() })
 const One = Type.Object({ id: Type.String(), uuid: Type.String() })
 
 /** The metadata of voicemails: what recorders and owners ask for in JSON. */
-export function voicemailRoutes ({ voicemails, auth, json }: VoicemailDependencies): FastifyPluginAsyncTypebox {
+export function voicemailRoutes ({ voicemails, access, auth, json }: VoicemailDependencies): FastifyPluginAsyncTypebox {
   return async app => {
     app.addHook('onRequest', auth.resolveAccount)
     const tags = ['voicemails']
@@ -45,9 +46,16 @@ export function voicemailRoutes ({ voicemails, auth, json }: VoicemailDependenci
 
     app.delete('/accounts/:id/voicemails/:uuid', {
       schema: { tags, summary: 'Delete a voicemail', params: One, response: { 200: Deleted(Type.String()) } }
-    }, async ({ accountId, params }) => {
-      await voicemails.remove(accountId, params.uuid)
+    }, async ({ accountId, params, caller, ip }) => {
+      await voicemails.remove(accountId, params.uuid, { caller: caller.name, address: ip })
       return { id: params.uuid, deleted: true as const }
+    })
+
+    app.get('/accounts/:id/voicemails/:uuid/events', {
+      schema: { tags, summary: 'Who listened to, downloaded or deleted a voicemail', params: One, response: { 200: Type.Array(AccessEvent) } }
+    }, async ({ accountId, params }) => {
+      const exists = await voicemails.exists(accountId, params.uuid)
+      return (await access.list(accountId, params.uuid, exists)).map(eventJson)
     })
   }
 }

@@ -49,5 +49,14 @@ const apiKey = {
 export const ApiKey = Type.Object(apiKey)
 export const ApiKeyOnce = Type.Object({ ...apiKey, key: Type.String({ description: 'Shown this once.' }) })
 
+const quota = {
+  quota_bytes: nullable(Type.Integer({ minimum: 0, description: 'null goes by the settings, 0 is no limit.' })),
+  quota_messages: nullable(Type.Integer({ minimum: 0, description: 'null goes by the settings, 0 is no limit.' }))
+}
+
+export const Quota = Type.Object({ ...quota, stored_bytes: Type.Integer(), stored_messages: Type.Integer() })
+export const QuotaChange = Type.Partial(Type.Object(quota))
+
+export type QuotaJson = Static<typeof Quota>
 export type AccountJson = Static<typeof Account>
 export type ApiKeyJson = Static<typeof ApiKey>

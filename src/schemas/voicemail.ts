@@ -1,4 +1,5 @@
 import { Type, type Static } from 'typebox'
+import { EVENT_KINDS } from '../domain/event-kind.js'
 import { AUDIO_TYPES } from '../domain/media-type.js'
 import { ERROR_CODES } from '../errors.js'
 import { Page, Timestamp } from './common.js'
@@ -57,5 +58,13 @@ export const VoicemailQuery = Type.Object({
 
 export const VoicemailChange = Type.Object({ read: Type.Boolean() })
 
+export const AccessEvent = Type.Object({
+  kind: Type.Enum([...EVENT_KINDS]),
+  at: Timestamp,
+  caller: Type.String({ description: 'Who: a signed URL, a key by its id, a token, the retention, the command line.' }),
+  address: nullable(Type.String({ description: 'From where.' }))
+})
+
+export type AccessEventJson = Static<typeof AccessEvent>
 export type SlotJson = Static<typeof Slot>
 export type VoicemailJson = Static<typeof Voicemail>

@@ -1,21 +1,21 @@
 import { and, asc, desc, eq, gt, isNotNull, isNull, lt, or, sql } from 'drizzle-orm'
 import type { Database } from './database.js'
-import { accounts, apiKeys, removals, voicemails, type AccountRow, type ApiKeyRow } from './tables.js'
+import { accounts, apiKeys, events, removals, voicemails, type AccountRow, type ApiKeyRow } from './tables.js'
 
-/** An account with the counts of its stored voicemails. */
-export type Account = AccountRow & { total: number, unread: number }
 export type NewAccount = typeof accounts.$inferInsert
 export type NewApiKey = typeof apiKeys.$inferInsert
 
 /** Accounts and the keys that open them. */
 export interface AccountStore {
   /** Undefined where the address has an account already. */
-  add: (account: NewAccount) => Promise<Account | undefined>
-  find: (id: number) => Promise<Account | undefined>
-  findByAddressKey: (addressKey: string) => Promise<Account | undefined>
+  add: (account: NewAccount) => Promise<AccountRow | undefined>
+  find: (id: number) => Promise<AccountRow | undefined>
+  findByAddressKey: (addressKey: string) => Promise<AccountRow | undefined>
   /** Newest first, those with an id below `before`. */
-  list: (page: { before: number, limit: number }) => Promise<Account[]>
+  list: (page: { before: number, limit: number }) => Promise<AccountRow[]>
   count: () => Promise<number>
+  /** Undefined where there is no such account. */
+  setQuota: (id: number, quota: { [K in 'quotaBytes' | 'quotaMessages']?: number | null | undefined }) => Promise<AccountRow | undefined>
   /** Takes the account, its keys and its voicemails away; returns the names of the files that have to go, or undefined where there was none. */
   remove: (id: number) => Promise<string[] | undefined>
 
@@ -29,26 +29,11 @@ export interface AccountStore {
   removeKey: (id: number, accountId: number | undefined) => Promise<boolean>
 }
 
-/** SQL that counts the voicemails of each account in a query on `accounts`. */
-const ofAccount = sql`${voicemails.accountId} = ${accounts.id} and ${voicemails.uploadedAtMs} is not null`
-const counted = {
-  id: accounts.id,
-  sipUri: accounts.sipUri,
-  addressKey: accounts.addressKey,
-  username: accounts.username,
-  domain: accounts.domain,
-  email: accounts.email,
-  displayName: accounts.displayName,
-  createdAtMs: accounts.createdAtMs,
-  total: sql<number>`(select count(*) from ${voicemails} where ${ofAccount})`,
-  unread: sql<number>`(select count(*) from ${voicemails} where ${ofAccount} and ${voicemails.readAtMs} is null)`
-}
-
 export function createAccountStore ({ read, write }: Database): AccountStore {
   const id = sql.placeholder('id')
-  const byId = read.select(counted).from(accounts).where(eq(accounts.id, id)).prepare()
-  const byKey = read.select(counted).from(accounts).where(eq(accounts.addressKey, sql.placeholder('addressKey'))).prepare()
-  const page = read.select(counted).from(accounts).where(lt(accounts.id, sql.placeholder('before')))
+  const byId = read.select().from(accounts).where(eq(accounts.id, id)).prepare()
+  const byKey = read.select().from(accounts).where(eq(accounts.addressKey, sql.placeholder('addressKey'))).prepare()
+  const page = read.select().from(accounts).where(lt(accounts.id, sql.placeholder('before')))
     .orderBy(desc(accounts.id)).limit(sql.placeholder('limit')).prepare()
   const keyBySha256 = read.select().from(apiKeys).where(and(
     eq(apiKeys.sha256, sql.placeholder('sha256')),
@@ -57,20 +42,19 @@ export function createAccountStore ({ read, write }: Database): AccountStore {
   const useKey = read.update(apiKeys).set({ lastUsedAtMs: sql`${sql.placeholder('atMs')}` }).where(eq(apiKeys.id, id)).prepare()
 
   return {
-    add: async account => await write(() => {
-      const [added] = read.insert(accounts).values(account).onConflictDoNothing().returning().all()
-      return added === undefined ? undefined : { ...added, total: 0, unread: 0 }
-    }),
+    add: async account => await write(() => read.insert(accounts).values(account).onConflictDoNothing().returning().all().at(0)),
     find: async id => byId.get({ id }),
     findByAddressKey: async addressKey => byKey.get({ addressKey }),
     list: async ({ before, limit }) => page.all({ before, limit }),
     count: async () => read.$count(accounts),
+    setQuota: async (id, quota) => await write(() => read.update(accounts).set(quota).where(eq(accounts.id, id)).returning().all().at(0)),
     remove: async id => await write(() => {
       const files = read.select({ fileName: voicemails.fileName }).from(voicemails)
         .where(and(eq(voicemails.accountId, id), isNotNull(voicemails.fileName))).all()
         .flatMap(({ fileName }) => fileName ?? [])
       for (const fileName of files) read.insert(removals).values({ fileName }).run()
       read.delete(voicemails).where(eq(voicemails.accountId, id)).run()
+      read.delete(events).where(eq(events.accountId, id)).run()
       return read.delete(accounts).where(eq(accounts.id, id)).run().changes === 0 ? undefined : files
     }),
 

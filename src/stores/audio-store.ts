@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import { access, link, mkdir, open, readdir, rename, statfs, unlink, type FileHandle } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { dirname } from 'node:path'
 import type { Readable } from 'node:stream'
 import { customAlphabet } from 'nanoid'
+import { layoutOf } from './audio-layout.js'
 import { explainFullDisk } from './disk-full.js'
+import { hasCode, undefinedIfGone } from './fs-errors.js'
 
 /** A file that has been written and synced, and what was counted on the way. `sha256` is hexadecimal. */
 export interface WrittenFile { fileName: string, fileBytes: number, sha256: string }
@@ -59,11 +61,7 @@ const newName = customAlphabet('0123456789abcdefghijklmnopqrstuvwxyz', 24)
 
 /** Opens the folders `incoming` and `audio` of a data folder, making what is missing. */
 export async function openAudioStore ({ dataFolder, durability }: AudioStoreOptions): Promise<AudioStore> {
-  const incomingFolder = join(dataFolder, 'incoming')
-  const audioFolder = join(dataFolder, 'audio')
-  const incomingPath = (fileName: string): string => join(incomingFolder, fileName)
-  const relativePath = (fileName: string): string => `${fileName.slice(0, 2)}/${fileName}`
-  const audioPath = (fileName: string): string => join(audioFolder, relativePath(fileName))
+  const { incomingFolder, audioFolder, incomingPath, relativePath, audioPath } = layoutOf(dataFolder)
   const syncFile = async (file: FileHandle): Promise<void> => { if (durability === 'full') await file.datasync() }
   const syncFolder = async (path: string): Promise<void> => { if (durability === 'full') await syncPath(path) }
 
@@ -188,12 +186,4 @@ async function syncPath (path: string): Promise<void> {
 
 async function unlinkIfThere (path: string): Promise<void> {
   await unlink(path).catch(undefinedIfGone)
-}
-
-function undefinedIfGone (error: unknown): undefined {
-  if (!hasCode(error, 'ENOENT')) throw error
-}
-
-function hasCode (error: unknown, ...codes: string[]): boolean {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' && codes.includes(error.code)
 }

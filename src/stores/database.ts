@@ -13,6 +13,8 @@ export interface Database {
   write: WriteQueue['write']
   /** Throws what stands in the way of writing, without changing a thing. */
   probe: () => void
+  /** Writes a consistent copy to a path, while others write (SQLite's online backup). */
+  copyTo: (path: string) => Promise<void>
   /** Waits for the writes under way, folds the write-ahead log into the database, and closes it. */
   close: () => Promise<void>
 }
@@ -41,6 +43,7 @@ export function openDatabase (dataFolder: string, { durability }: DatabaseOption
       read,
       write: queue.write,
       probe: () => { sqlite.transaction(() => {}).immediate() },
+      copyTo: async path => { await sqlite.backup(path) },
       close: async () => {
         await queue.idle()
         if (sqlite.open) sqlite.close()

@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
 import { index, integer, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 import { AUDIO_TYPES } from '../domain/media-type.js'
+import { EVENT_KINDS } from '../domain/event-kind.js'
 import { ERROR_CODES } from '../errors.js'
 
 export const ROLES = ['admin', 'user'] as const
@@ -15,7 +16,14 @@ export const accounts = sqliteTable('accounts', {
   domain: text().notNull(),
   email: text(),
   displayName: text('display_name'),
-  createdAtMs: integer('created_at_ms').notNull()
+  createdAtMs: integer('created_at_ms').notNull(),
+  /** Of this account alone; null for what the settings say, 0 for no limit. */
+  quotaBytes: integer('quota_bytes'),
+  quotaMessages: integer('quota_messages'),
+  /** What is stored, kept by the triggers of the second migration, so that a quota costs the same in a full mailbox. */
+  storedBytes: integer('stored_bytes').notNull().default(0),
+  storedMessages: integer('stored_messages').notNull().default(0),
+  unreadMessages: integer('unread_messages').notNull().default(0)
 })
 
 /** API keys; the key itself is never kept, only its SHA-256 in hexadecimal. */
@@ -54,7 +62,26 @@ export const voicemails = sqliteTable('voicemails', {
 }, table => [
   index('voicemails_by_account').on(table.accountId, table.id),
   index('voicemails_unread').on(table.accountId).where(sql`uploaded_at_ms is not null and read_at_ms is null`),
-  index('voicemails_pending').on(table.accountId, table.expiresAtMs).where(sql`uploaded_at_ms is null`)
+  index('voicemails_pending').on(table.accountId, table.expiresAtMs).where(sql`uploaded_at_ms is null`),
+  index('voicemails_expiring').on(table.expiresAtMs).where(sql`uploaded_at_ms is null`),
+  index('voicemails_by_age').on(table.uploadedAtMs).where(sql`uploaded_at_ms is not null`),
+  index('voicemails_by_reading').on(table.readAtMs).where(sql`read_at_ms is not null`)
+])
+
+/** The record of access. An event goes with its voicemail, but for its deletion, which is kept for a while. */
+export const events = sqliteTable('events', {
+  id: integer().primaryKey({ autoIncrement: true }),
+  voicemailId: text('voicemail_id').notNull(),
+  accountId: integer('account_id').notNull(),
+  kind: text({ enum: EVENT_KINDS }).notNull(),
+  /** Who: `admin`, `key 5`, `token of ...`, `signed_url`, `retention`, `command line`. */
+  caller: text().notNull(),
+  /** From where; null for what this machine did by itself. */
+  address: text(),
+  atMs: integer('at_ms').notNull()
+}, table => [
+  index('events_by_voicemail').on(table.voicemailId, table.id),
+  index('events_of_deletions').on(table.atMs).where(sql`kind = 'deleted'`)
 ])
 
 /** Files whose row is gone, and that have still to go from the disk. */
@@ -65,4 +92,5 @@ export const removals = sqliteTable('removals', {
 export type AccountRow = typeof accounts.$inferSelect
 export type ApiKeyRow = typeof apiKeys.$inferSelect
 export type VoicemailRow = typeof voicemails.$inferSelect
+export type EventRow = typeof events.$inferSelect
 export type Role = typeof ROLES[number]

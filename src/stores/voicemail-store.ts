@@ -1,17 +1,30 @@
-import { and, count, desc, eq, isNotNull, isNull, lt, sql, type SQL } from 'drizzle-orm'
+import { and, count, desc, eq, gt, isNotNull, isNull, lt, sql, type SQL } from 'drizzle-orm'
+import { AppError } from '../errors.js'
 import type { Database } from './database.js'
-import { removals, voicemails, type VoicemailRow } from './tables.js'
+import { accounts, events, removals, voicemails, type AccountRow, type EventRow, type VoicemailRow } from './tables.js'
 
 export type NewSlot = Pick<VoicemailRow, 'id' | 'accountId' | 'sipFrom' | 'contentType' | 'maxUploadBytes' | 'createdAtMs' | 'expiresAtMs'>
 /** What the audio of a voicemail turned out to be. */
 export interface StoredAudio { fileName: string, fileBytes: number, durationMs: number, sha256: string }
 export interface Failure { failureCode: NonNullable<VoicemailRow['failureCode']>, failureDetail: string, failureAtMs: number }
+/** Who deleted a voicemail, from where and when. */
+export type Deletion = Pick<EventRow, 'caller' | 'address' | 'atMs'>
 export interface VoicemailFilter { status?: 'pending' | 'stored' | undefined, unread?: boolean | undefined }
 export interface VoicemailPage { voicemails: VoicemailRow[], total: number, unread: number }
 
+/** Slots that may still be filled, and the bytes that they may bring. */
+export interface OpenSlots { count: number, bytes: number }
+export interface Usage {
+  account: Pick<AccountRow, 'quotaBytes' | 'quotaMessages' | 'storedBytes' | 'storedMessages'>
+  /** Of this account, and of all. */
+  openOfAccount: OpenSlots
+  open: OpenSlots
+}
+
 /** The rows of voicemails and of the files that still have to go. */
 export interface VoicemailStore {
-  addSlot: (slot: NewSlot) => Promise<VoicemailRow>
+  /** `judge` sees, inside the write, what the new slot would stand beside, and throws where it may not. */
+  addSlot: (slot: NewSlot, judge: (usage: Usage) => void) => Promise<VoicemailRow>
   find: (id: string) => Promise<VoicemailRow | undefined>
   findOf: (accountId: number, id: string) => Promise<VoicemailRow | undefined>
   /** Newest first, those before the id `before`; `total` counts what the filter matches, `unread` all that is stored and unread. */
@@ -22,10 +35,12 @@ export interface VoicemailStore {
   noteFailure: (id: string, failure: Failure) => Promise<void>
   /** Marks a stored voicemail as read (the first moment stays) or, with null, as unread. */
   markRead: (id: string, atMs: number | null) => Promise<VoicemailRow | undefined>
-  /** Takes the row away and notes its file, in one transaction; undefined where there was none. */
-  remove: (accountId: number, id: string) => Promise<VoicemailRow | undefined>
-  /** Slots that may still be filled at `nowMs`, and the bytes that they may bring. */
-  openSlots: (nowMs: number) => Promise<{ count: number, bytes: number }>
+  /**
+   * Takes the row away, notes its file, and keeps of its events only that it was deleted; all in one transaction. Undefined
+   * where there was none.
+   */
+  remove: (accountId: number, id: string, deletion: Deletion) => Promise<VoicemailRow | undefined>
+  openSlots: (nowMs: number) => Promise<OpenSlots>
   isFileKnown: (fileName: string) => Promise<boolean>
   /** Names of files that were to go and may still be there. */
   pendingRemovals: () => Promise<string[]>
@@ -47,8 +62,16 @@ export function createVoicemailStore ({ read, write }: Database): VoicemailStore
   const byAccountAndId = read.select().from(voicemails).where(and(hasId, ofAccount)).prepare()
   const countUnread = read.select({ n: count() }).from(voicemails).where(and(ofAccount, isUnread)).prepare()
   const knowsFile = read.select({ id: voicemails.id }).from(voicemails).where(eq(voicemails.fileName, sql.placeholder('fileName'))).prepare()
-  const sumOpenSlots = read.select({ count: count(), bytes: sql<number>`coalesce(sum(${voicemails.maxUploadBytes}), 0)` })
-    .from(voicemails).where(and(isPending, sql`${voicemails.expiresAtMs} > ${sql.placeholder('nowMs')}`)).prepare()
+  const isOpen = and(isPending, gt(voicemails.expiresAtMs, sql.placeholder('nowMs')))
+  const sumOf = (slots: SQL | undefined) =>
+    read.select({ count: count(), bytes: sql<number>`coalesce(sum(${voicemails.maxUploadBytes}), 0)` }).from(voicemails).where(slots).prepare()
+  const sumOpen = sumOf(isOpen)
+  const sumOpenOfAccount = sumOf(and(ofAccount, isOpen))
+  const accountById = read.select().from(accounts).where(eq(accounts.id, sql.placeholder('accountId'))).prepare()
+  const forgetEvents = read.delete(events).where(eq(events.voicemailId, id)).prepare()
+  const noteDeletion = read.insert(events).values({
+    voicemailId: id, accountId: sql.placeholder('accountId'), kind: 'deleted', caller: sql.placeholder('caller'), address: sql.placeholder('address'), atMs: sql.placeholder('atMs')
+  }).prepare()
   const listRemovals = read.select().from(removals).prepare()
 
   const insert = read.insert(voicemails).values({
@@ -94,7 +117,13 @@ export function createVoicemailStore ({ read, write }: Database): VoicemailStore
   }
 
   return {
-    addSlot: async slot => await write(() => insert.get(slot)),
+    addSlot: async (slot, judge) => await write(() => {
+      const { accountId, createdAtMs: nowMs } = slot
+      const account = accountById.get({ accountId })
+      if (account === undefined) throw new AppError('not_found', 'There is no such account.')
+      judge({ account, open: sumOpen.get({ nowMs }) ?? NO_SLOTS, openOfAccount: sumOpenOfAccount.get({ accountId, nowMs }) ?? NO_SLOTS })
+      return insert.get(slot)
+    }),
     find: async id => byId.get({ id }),
     findOf: async (accountId, id) => byAccountAndId.get({ accountId, id }),
     list: async (accountId, filter, { before = LAST_ID, limit }) => {
@@ -110,17 +139,22 @@ export function createVoicemailStore ({ read, write }: Database): VoicemailStore
     markStored: async (id, audio, atMs) => await write(() => store.get({ id, ...audio, atMs })),
     noteFailure: async (id, failure) => { await write(() => fail.run({ id, ...failure })) },
     markRead: async (id, atMs) => await write(() => setRead.get({ id, atMs })),
-    remove: async (accountId, id) => await write(() => {
+    remove: async (accountId, id, deletion) => await write(() => {
       const row = drop.get({ accountId, id })
-      if (row?.fileName != null) noteRemoval.run({ fileName: row.fileName })
+      if (row === undefined) return undefined
+      if (row.fileName !== null) noteRemoval.run({ fileName: row.fileName })
+      forgetEvents.run({ id })
+      noteDeletion.run({ id, accountId, ...deletion })
       return row
     }),
-    openSlots: async nowMs => sumOpenSlots.get({ nowMs }) ?? { count: 0, bytes: 0 },
+    openSlots: async nowMs => sumOpen.get({ nowMs }) ?? NO_SLOTS,
     isFileKnown: async fileName => knowsFile.get({ fileName }) !== undefined,
     pendingRemovals: async () => listRemovals.all().map(({ fileName }) => fileName),
     forgetRemovals: async fileNames => { await write(() => { for (const fileName of fileNames) forgetRemoval.run({ fileName }) }) }
   }
 }
+
+const NO_SLOTS: OpenSlots = { count: 0, bytes: 0 }
 
 /** Sorts after every UUID. */
 const LAST_ID = 'g'

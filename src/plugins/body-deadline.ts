@@ -1,0 +1,17 @@
+import type { FastifyInstance } from 'fastify'
+import { answerUnparsable } from './node-answers.js'
+
+/** JSON is small: who has not sent all of it by then is not going to. */
+const DEADLINE_MS = 30_000
+
+/** Cuts off senders whose JSON does not come to its end, in the scope that it is given. */
+export function limitBodyTime (app: FastifyInstance, deadlineMs = DEADLINE_MS): void {
+  app.addHook('preParsing', async ({ raw }, _reply, payload) => {
+    const timer = setTimeout(() => {
+      answerUnparsable(Object.assign(new Error('the body did not come in time'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }), raw.socket)
+    }, deadlineMs)
+    const clear = (): void => { clearTimeout(timer) }
+    raw.once('end', clear).once('close', clear)
+    return payload
+  })
+}

@@ -1,0 +1,24 @@
+import type { FastifyInstance } from 'fastify'
+import { AppError } from '../errors.js'
+
+export interface StoppingOptions {
+  /** How long requests under way may take to finish. */
+  timeoutMs: number
+  /** Resolves when nothing that was begun is still being written. */
+  settled: () => Promise<void>
+}
+
+/** An orderly end: requests under way finish, those that still come on open connections are 503, and after a while the rest is cut off. */
+export function stopInOrder (app: FastifyInstance, { timeoutMs, settled }: StoppingOptions): void {
+  let isStopping = false
+  app.addHook('onRequest', async () => {
+    if (!isStopping) return
+    throw new AppError('shutting_down', 'This server is stopping.', { headers: { connection: 'close', 'retry-after': '5' } })
+  })
+  app.addHook('preClose', async () => {
+    isStopping = true
+    const timer = setTimeout(() => { app.server.closeAllConnections() }, timeoutMs)
+    app.server.once('close', () => { clearTimeout(timer) })
+  })
+  app.addHook('onClose', settled)
+}

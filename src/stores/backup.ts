@@ -1,0 +1,180 @@
+import { constants } from 'node:fs'
+import { copyFile, link, lstat, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import Sqlite from 'better-sqlite3'
+import { layoutOf } from './audio-layout.js'
+import { hasCode, undefinedIfGone } from './fs-errors.js'
+
+/** What a backup or a restore did. `missing` are files that rows name and nobody has. */
+export interface Copied { files: number, copied: number, removed: number, missing: string[] }
+
+export interface BackupOptions {
+  dataFolder: string
+  /** Writes a consistent copy of the rows to a path, while others write. */
+  copyRows: (path: string) => Promise<void>
+  /** Whether a row of the running database still names the file. */
+  isFileKnown: (fileName: string) => Promise<boolean>
+  onProgress?: (done: number, total: number) => void
+}
+
+/** A folder that is not what it should be; the message is for people. */
+export class FolderError extends Error {
+  override readonly name = 'FolderError'
+}
+
+const DATABASE = 'voicemaild.sqlite'
+const MARK = 'voicemaild-backup.json'
+const SECRETS = ['signing-key', 'admin-api-key']
+
+/**
+ * Copies a data folder into `target`, which is empty or an older backup. First the rows, then the files that they name; the
+ * older rows give way only when all of those are there, so that whenever this is cut off, one whole backup is left.
+ */
+export async function backUp (target: string, { dataFolder, copyRows, isFileKnown, onProgress }: BackupOptions): Promise<Copied> {
+  const from = layoutOf(dataFolder)
+  const to = layoutOf(target)
+  await mkdir(target, { recursive: true, mode: 0o700 })
+  const names = await readdir(target)
+  if (names.length > 0 && !names.includes(MARK)) throw new FolderError(`${target} is neither empty nor a backup of voicemaild.`)
+  if (names.length === 0) await writeMark(target, false)
+
+  const rows = join(target, `${DATABASE}.new`)
+  await rm(rows, { force: true })
+  await copyRows(rows)
+  const result: Copied = { files: 0, copied: 0, removed: 0, missing: [] }
+  const kept = new Set<string>()
+  const database = new Sqlite(rows)
+  try {
+    database.pragma('journal_mode = DELETE')
+    database.exec('DELETE FROM removals')
+    const files = filesOf(database)
+    const forget = database.prepare('DELETE FROM voicemails WHERE file_name = ?')
+    for (const [done, { fileName, fileBytes }] of files.entries()) {
+      onProgress?.(done, files.length)
+      const outcome = await bring(from.audioPath(fileName), to.audioPath(fileName), fileBytes, true)
+      if (outcome === 'missing') {
+        // Deleted since the rows were copied, or lost.
+        if (await isFileKnown(fileName)) result.missing.push(fileName)
+        else forget.run(fileName)
+        continue
+      }
+      kept.add(fileName)
+      result.files += 1
+      if (outcome === 'copied') result.copied += 1
+    }
+    onProgress?.(files.length, files.length)
+  } finally {
+    database.close()
+  }
+  for (const secret of SECRETS) await bring(join(dataFolder, secret), join(target, secret), undefined, false)
+  await syncFolders(to.audioFolder)
+  await sync(rows)
+  await rename(rows, join(target, DATABASE))
+  await sync(target)
+  result.removed = await removeOthers(to.audioFolder, kept)
+  await writeMark(target, true)
+  return result
+}
+
+/** Copies a backup into a data folder, which is empty. The rows come last: until then it is no data folder. */
+export async function restore (source: string, dataFolder: string, onProgress?: (done: number, total: number) => void): Promise<Copied> {
+  const mark = await readFile(join(source, MARK), 'utf8').catch(undefinedIfGone)
+  if (mark === undefined || !mark.includes('"complete":true')) throw new FolderError(`${source} is no complete backup of voicemaild.`)
+  await mkdir(dataFolder, { recursive: true, mode: 0o700 })
+  if ((await readdir(dataFolder)).some(name => name !== '.gitkeep')) throw new FolderError(`${dataFolder} is not empty.`)
+
+  const from = layoutOf(source)
+  const to = layoutOf(dataFolder)
+  const result: Copied = { files: 0, copied: 0, removed: 0, missing: [] }
+  const rows = join(dataFolder, `${DATABASE}.new`)
+  await bring(join(source, DATABASE), rows, undefined, false)
+  const database = new Sqlite(rows)
+  try {
+    const files = filesOf(database)
+    for (const [done, { fileName, fileBytes }] of files.entries()) {
+      onProgress?.(done, files.length)
+      if (await bring(from.audioPath(fileName), to.audioPath(fileName), fileBytes, false) === 'missing') result.missing.push(fileName)
+      else result.copied += 1
+    }
+    onProgress?.(files.length, files.length)
+    result.files = result.copied
+  } finally {
+    database.close()
+  }
+  for (const secret of SECRETS) await bring(join(source, secret), join(dataFolder, secret), undefined, false)
+  await mkdir(to.audioFolder, { recursive: true, mode: 0o700 })
+  await syncFolders(to.audioFolder)
+  await rename(rows, join(dataFolder, DATABASE))
+  await sync(dataFolder)
+  return result
+}
+
+/** Names that are not this program's own are passed over: a backup may come from anywhere. */
+function filesOf (database: Sqlite.Database): Array<{ fileName: string, fileBytes: number }> {
+  return database.prepare<[], { fileName: string, fileBytes: number }>(
+    'SELECT file_name AS fileName, file_bytes AS fileBytes FROM voicemails WHERE file_name IS NOT NULL'
+  ).all().filter(({ fileName }) => /^[0-9a-z]{24}$/.test(fileName))
+}
+
+/**
+ * Brings one file over. One of the right size that is there already is the same file, because names are never used twice; a hard
+ * link or a reflink saves the copying where the file system has them.
+ */
+async function bring (from: string, to: string, bytes: number | undefined, mayLink: boolean): Promise<'there' | 'copied' | 'missing'> {
+  const source = await lstat(from).catch(undefinedIfGone)
+  if (source?.isFile() !== true) return 'missing'
+  if (bytes !== undefined && (await lstat(to).catch(undefinedIfGone))?.size === bytes) return 'there'
+  await mkdir(dirname(to), { recursive: true, mode: 0o700 })
+  const draft = `${to}.new`
+  await rm(draft, { force: true })
+  if (!(mayLink && await link(from, draft).then(() => true, notLinked))) {
+    try {
+      await copyFile(from, draft, constants.COPYFILE_FICLONE)
+    } catch (error) {
+      if (undefinedIfGone(error) === undefined) return 'missing'
+    }
+    await sync(draft)
+  }
+  await rename(draft, to)
+  // Where both are one file already, rename leaves its source (POSIX).
+  await rm(draft, { force: true })
+  return 'copied'
+}
+
+function notLinked (error: unknown): boolean {
+  if (hasCode(error, 'EXDEV', 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK', 'ENOENT')) return false
+  throw error
+}
+
+async function removeOthers (audioFolder: string, kept: ReadonlySet<string>): Promise<number> {
+  let removed = 0
+  for (const shard of await readdir(audioFolder).catch(undefinedIfGone) ?? []) {
+    for (const name of await readdir(join(audioFolder, shard))) {
+      if (kept.has(name)) continue
+      await rm(join(audioFolder, shard, name))
+      removed += 1
+    }
+  }
+  return removed
+}
+
+async function writeMark (folder: string, complete: boolean): Promise<void> {
+  const draft = join(folder, `${MARK}.new`)
+  await writeFile(draft, `${JSON.stringify({ complete })}\n`, { mode: 0o600 })
+  await sync(draft)
+  await rename(draft, join(folder, MARK))
+  await sync(folder)
+}
+
+async function syncFolders (audioFolder: string): Promise<void> {
+  for (const shard of await readdir(audioFolder).catch(undefinedIfGone) ?? []) await sync(join(audioFolder, shard))
+}
+
+async function sync (path: string): Promise<void> {
+  const file = await open(path, constants.O_RDONLY)
+  try {
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
