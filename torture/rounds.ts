@@ -1,0 +1,198 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { openData } from '../src/commands/data.js'
+import { checkFiles } from '../src/commands/upkeep.js'
+import { readConfig } from '../src/config.js'
+
+/** What a run has to show. */
+export interface Tally {
+  killed: number
+  uploadsAcknowledged: number
+  deletesAcknowledged: number
+  backupsRestored: number
+  /** Acknowledged uploads that were not there afterwards, byte for byte. */
+  lost: number
+  /** Acknowledged deletes that were there again. */
+  comeBack: number
+  /** Files that nobody knows, rows without a file, files in `incoming`. */
+  leftBehind: number
+}
+
+export interface TortureOptions {
+  /** What starts the program: `['node', 'dist/main.js']`. */
+  command: readonly [string, ...string[]]
+  /** A folder of the run's own. */
+  folder: string
+  rounds: number
+  /** Between 0 and 1, always the same for the same seed. */
+  random: () => number
+  workers?: number
+  onRound?: (tally: Readonly<Tally>) => void
+}
+
+const ADMIN_KEY = 'torture-admin-key-of-at-least-32-characters'
+const HEADERS = { 'x-api-key': ADMIN_KEY, 'content-type': 'application/json' }
+/** What is younger is left alone by the check. */
+const LATER_MS = 2 * 3600_000
+
+/** Runs a server under load and kills it (SIGKILL) at random moments; after each death everything that was acknowledged has to hold. */
+export async function torture ({ command, folder, rounds, random, workers = 8, onRound }: TortureOptions): Promise<Tally> {
+  const tally: Tally = { killed: 0, uploadsAcknowledged: 0, deletesAcknowledged: 0, backupsRestored: 0, lost: 0, comeBack: 0, leftBehind: 0 }
+  const dataFolder = join(folder, 'data')
+  const env = { ...process.env, DATA_DIR: dataFolder, PORT: '0', ADMIN_API_KEY: ADMIN_KEY, MIN_FREE_DISK: '0', LOG_LEVEL: 'error', ACCOUNT_OPEN_SLOTS: '0' }
+  const config = (data: string) => readConfig({ ...env, DATA_DIR: data })
+  /** SHA-256 by id of what was acknowledged, and what nobody can know: the answer never came. */
+  const stored = new Map<string, string>()
+  const deleted = new Set<string>()
+
+  async function work (url: string, account: number, signal: AbortSignal): Promise<void> {
+    const send = async (path: string, init: RequestInit): Promise<Response> => await fetch(new URL(path, url), { ...init, signal })
+    while (!signal.aborted) {
+      const slot = await (await send(`/accounts/${account}/voicemails`, {
+        method: 'POST', headers: HEADERS, body: JSON.stringify({ sip_from: 'sip:alice@sip.example.org', content_type: 'audio/wav' })
+      })).json() as { id: string, upload_url: string }
+      if (random() < 0.1) continue
+      const audio = someWav(random)
+      const answer = await send(slot.upload_url, { method: 'PUT', body: audio })
+      if (answer.status !== 200) throw new Error(`an upload was answered with ${answer.status}`)
+      await answer.arrayBuffer()
+      tally.uploadsAcknowledged += 1
+      stored.set(slot.id, createHash('sha256').update(audio).digest('hex'))
+      if (random() < 0.5) {
+        const [victim] = [...stored.keys()].slice(Math.floor(random() * stored.size))
+        if (victim === undefined) continue
+        stored.delete(victim)
+        const gone = await send(`/accounts/${account}/voicemails/${victim}`, { method: 'DELETE', headers: { 'x-api-key': ADMIN_KEY } })
+        await gone.arrayBuffer()
+        if (gone.status !== 200) throw new Error(`a delete was answered with ${gone.status}`)
+        tally.deletesAcknowledged += 1
+        deleted.add(victim)
+      }
+    }
+  }
+
+  async function verify (url: string, account: number): Promise<void> {
+    for (const [id, sha256] of stored) {
+      const shown = await fetch(`${url}/accounts/${account}/voicemails/${id}`, { headers: HEADERS })
+      const { download_url: audioUrl } = await shown.json() as { download_url: string | null }
+      const audio = audioUrl === null ? Buffer.alloc(0) : Buffer.from(await (await fetch(audioUrl)).arrayBuffer())
+      if (createHash('sha256').update(audio).digest('hex') !== sha256) tally.lost += 1
+    }
+    for (const id of deleted) {
+      const shown = await fetch(`${url}/accounts/${account}/voicemails/${id}`, { headers: HEADERS })
+      await shown.arrayBuffer()
+      if (shown.status !== 404) tally.comeBack += 1
+    }
+    deleted.clear()
+    tally.leftBehind += await countFindings(dataFolder)
+  }
+
+  async function countFindings (folder: string): Promise<number> {
+    const data = await openData(config(folder), () => Date.now() + LATER_MS)
+    try {
+      const { findings } = await checkFiles(config(folder), data, { deep: true })
+      return findings.length + (await readdir(join(folder, 'incoming')).catch(() => [])).length
+    } finally {
+      await data.close()
+    }
+  }
+
+  async function runCommand (...args: string[]): Promise<number | null> {
+    const child = spawn(command[0], [...command.slice(1), ...args], { env, stdio: 'ignore' })
+    const [code] = await once(child, 'exit') as [number | null]
+    return code
+  }
+
+  for (let round = 0; round <= rounds; round++) {
+    const { child, url } = await start(command, env)
+    const account = await someAccount(url)
+    if (round > 0) await verify(url, account)
+    if (round === rounds) {
+      child.kill('SIGTERM')
+      await once(child, 'exit')
+      break
+    }
+    const stop = new AbortController()
+    const running = Array.from({ length: workers }, async () => { await work(url, account, stop.signal) })
+    const upkeep = random() < 0.2 ? [runCommand('backup', join(folder, 'backup')), runCommand('sweep')] : []
+    const settled = Promise.allSettled([...running, ...upkeep])
+    await new Promise(resolve => { setTimeout(resolve, 100 + random() * 1400) })
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+    stop.abort()
+    for (const outcome of (await settled).slice(0, workers)) {
+      if (outcome.status === 'rejected' && /was answered with/.test(String(outcome.reason))) throw outcome.reason
+    }
+    tally.killed += 1
+    if (upkeep.length > 0) {
+      const restored = join(folder, 'restored')
+      await rm(restored, { recursive: true, force: true })
+      const code = await (spawnRestore(command, { ...env, DATA_DIR: restored }, join(folder, 'backup')))
+      if (code !== 0) throw new Error(`restore ended with ${code}`)
+      tally.leftBehind += await countFindings(restored)
+      tally.backupsRestored += 1
+    }
+    onRound?.(tally)
+  }
+  return tally
+}
+
+async function spawnRestore (command: readonly [string, ...string[]], env: NodeJS.ProcessEnv, source: string): Promise<number | null> {
+  const child = spawn(command[0], [...command.slice(1), 'restore', source], { env, stdio: ['ignore', 'ignore', 'inherit'] })
+  const [code] = await once(child, 'exit') as [number | null]
+  return code
+}
+
+async function start (command: readonly [string, ...string[]], env: NodeJS.ProcessEnv): Promise<{ child: ChildProcess, url: string }> {
+  const child = spawn(command[0], [...command.slice(1), 'serve'], { env, stdio: ['ignore', 'ignore', 'pipe'] })
+  const lines: string[] = []
+  for await (const line of createInterface({ input: child.stderr })) {
+    const [, url] = /listens on (\S+)/.exec(line) ?? []
+    lines.push(line)
+    if (url === undefined) continue
+    child.stderr.resume()
+    return { child, url }
+  }
+  throw new Error(`the server did not start: ${lines.join('\n')}`)
+}
+
+async function someAccount (url: string): Promise<number> {
+  await (await fetch(`${url}/accounts`, { method: 'POST', headers: HEADERS, body: JSON.stringify({ sip_uri: 'sip:bob@sip.example.org' }) })).arrayBuffer()
+  const { id } = await (await fetch(`${url}/accounts/bob@sip.example.org/search`, { headers: { 'x-api-key': ADMIN_KEY } })).json() as { id: number }
+  return id
+}
+
+/** A WAV of 8 kHz with 1 KB to 200 KB of noise, so that no two are the same. */
+export function someWav (random: () => number): Buffer<ArrayBuffer> {
+  const samples = Buffer.alloc(1000 + Math.floor(random() * 200_000))
+  for (let at = 0; at + 4 <= samples.length; at += 1024) samples.writeUInt32LE(Math.floor(random() * 2 ** 32), at)
+  const header = Buffer.alloc(44)
+  header.write('RIFF', 0)
+  header.writeUInt32LE(36 + samples.length, 4)
+  header.write('WAVEfmt ', 8)
+  header.writeUInt32LE(16, 16)
+  header.writeUInt16LE(6, 20)
+  header.writeUInt16LE(1, 22)
+  header.writeUInt32LE(8000, 24)
+  header.writeUInt32LE(8000, 28)
+  header.writeUInt16LE(1, 32)
+  header.writeUInt16LE(8, 34)
+  header.write('data', 36)
+  header.writeUInt32LE(samples.length, 40)
+  return Buffer.concat([header, samples])
+}
+
+/** mulberry32: small, and the same on every machine. */
+export function randomFrom (seed: number): () => number {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let t = Math.imul(state ^ state >>> 15, state | 1)
+    t ^= t + Math.imul(t ^ t >>> 7, t | 61)
+    return ((t ^ t >>> 14) >>> 0) / 2 ** 32
+  }
+}
