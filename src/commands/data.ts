@@ -7,6 +7,7 @@ import { createAccountStore, type AccountStore } from '../stores/account-store.j
 import { openAudioStore, type AudioStore } from '../stores/audio-store.js'
 import { openDatabase } from '../stores/database.js'
 import { createVoicemailStore, type VoicemailStore } from '../stores/voicemail-store.js'
+import { CommandError } from './output.js'
 
 /** An open data folder: its stores and its secrets. */
 export interface Data {
@@ -19,21 +20,33 @@ export interface Data {
   close: () => Promise<void>
 }
 
-/** Opens the data folder, making what is missing: folders (0700), database, keys (0600). */
+/** Opens the data folder, making what is missing: folders (0700), database, keys (0600). Throws CommandError where it cannot. */
 export async function openData (config: Config, clock: Clock): Promise<Data> {
   const { dataFolder, durability } = config
-  await mkdir(dataFolder, { recursive: true, mode: 0o700 })
-  const audioStore = await openAudioStore({ dataFolder, durability })
-  const keys = openKeys(config)
-  const database = openDatabase(dataFolder, { durability })
-  return {
-    accountStore: createAccountStore(database),
-    voicemailStore: createVoicemailStore(database),
-    audioStore,
-    probeRows: database.probe,
-    keys,
-    clock,
-    close: database.close
+  return await inDataFolder(dataFolder, async () => {
+    const audioStore = await openAudioStore({ dataFolder, durability })
+    const keys = openKeys(config)
+    const database = openDatabase(dataFolder, { durability })
+    return {
+      accountStore: createAccountStore(database),
+      voicemailStore: createVoicemailStore(database),
+      audioStore,
+      probeRows: database.probe,
+      keys,
+      clock,
+      close: database.close
+    }
+  })
+}
+
+/** Makes the data folder where it is missing, and does what needs it. What the system refuses is told as that folder's fault. */
+export async function inDataFolder<T> (dataFolder: string, open: () => Promise<T>): Promise<T> {
+  try {
+    await mkdir(dataFolder, { recursive: true, mode: 0o700 })
+    return await open()
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error)) throw error
+    throw new CommandError(`DATA_DIR: expected a folder that can be written, found ${dataFolder} (${error.message}).`)
   }
 }
 

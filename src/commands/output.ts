@@ -3,6 +3,11 @@ export class CommandError extends Error {
   override readonly name = 'CommandError'
 }
 
+/** A command line that cannot be understood. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError'
+}
+
 /** Where a command speaks. */
 export interface Output {
   /** The result: standard output. */
@@ -13,7 +18,8 @@ export interface Output {
 
 /** Rows as a table with a header line; columns are as wide as they need. */
 export function table (columns: readonly string[], rows: ReadonlyArray<ReadonlyArray<string | number | null>>): string {
-  const cells = [columns, ...rows].map(row => row.map(cell => String(cell ?? '-')))
+  // What somebody typed into a name is not for the terminal to obey.
+  const cells = [columns, ...rows].map(row => row.map(cell => String(cell ?? '-').replaceAll(/\p{Cc}/gu, ' ')))
   const widths = columns.map((_, column) => Math.max(...cells.map(row => row[column]?.length ?? 0)))
   return cells.map(row => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd()).join('\n')
 }

@@ -4,12 +4,11 @@ import { Command, CommanderError, Option } from 'commander'
 import { readConfig, SettingError, type Config } from '../config.js'
 import type { Accounts } from '../domain/accounts.js'
 import type { Clock } from '../domain/clock.js'
-import { AppError } from '../errors.js'
 import { readVersion } from '../version.js'
 import { addAccount, importAccountFile, listAccounts, removeAccount, showAccount } from './account.js'
 import { withAccounts } from './data.js'
-import { addKey, listKeys, removeKey } from './key.js'
-import { CommandError, type Output } from './output.js'
+import { addKey, checkNewKey, listKeys, removeKey } from './key.js'
+import { CommandError, UsageError, type Output } from './output.js'
 import { serve } from './serve.js'
 
 export interface ProgramOptions {
@@ -56,12 +55,18 @@ export async function runProgram ({ args, env, clock, output }: ProgramOptions):
   key.command('add').description('make a key; it is shown this once').requiredOption('--name <name>', 'what it is for')
     .addOption(new Option('--role <role>', 'what it may do').choices(['admin', 'user']).default('user'))
     .option('--account <id-or-address>', 'whose it is').option('--expires <date>', 'when it ends, ISO 8601').option('--json', 'for scripts')
-    .action(async options => { await on(async accounts => { await addKey(accounts, output, options) }) })
+    .action(async options => {
+      checkNewKey(options)
+      await on(async accounts => { await addKey(accounts, output, options) })
+    })
   key.command('list').description('list keys').option('--account <id-or-address>', 'only of this account').option('--json', 'for scripts')
     .action(async options => { await on(async accounts => { await listKeys(accounts, output, options) }) })
   key.command('remove <key-id>').description('take a key back').option('--json', 'for scripts')
     .action(async (id: string, options) => { await on(async accounts => { await removeKey(accounts, output, id, options) }) })
 
+  for (const command of [program, account, key].flatMap(group => [group, ...group.commands])) {
+    command.configureOutput({ outputError: text => { output.tell(`voicemaild: ${explainUsage(text, command)}`) } })
+  }
   try {
     await program.parseAsync(args, { from: 'user' })
     return exitCode
@@ -69,7 +74,7 @@ export async function runProgram ({ args, env, clock, output }: ProgramOptions):
     // Commander has said what it has to say.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
     output.tell(`voicemaild: ${explain(error)}`)
-    return error instanceof SettingError ? 2 : 1
+    return error instanceof SettingError || error instanceof UsageError ? 2 : 1
   }
 }
 
@@ -82,8 +87,17 @@ function readEnvFile (file: string | undefined): Record<string, string | undefin
   }
 }
 
-/** One line for people; what nobody foresaw says where it was. */
+/** What Commander says, on one line, and what it expected. */
+function explainUsage (text: string, command: Command): string {
+  const sentence = text.trim().replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ')
+  const help = command.createHelp()
+  const known = sentence.startsWith('unknown option')
+    ? help.visibleOptions(command).map(({ long }) => long)
+    : sentence.startsWith('unknown command') ? help.visibleCommands(command).map(each => each.name()) : []
+  return known.length === 0 ? sentence : `${sentence}, expected one of ${known.join(', ')}`
+}
+
+/** One line for people, whatever went wrong. */
 function explain (error: unknown): string {
-  if (error instanceof AppError || error instanceof CommandError || error instanceof SettingError) return error.message
-  return error instanceof Error ? error.message.split('\n', 1)[0] ?? error.name : String(error)
+  return (error instanceof Error ? error.message || error.name : String(error)).replaceAll(/\s*\n\s*/g, ' ')
 }
