@@ -14,8 +14,10 @@ export interface BodyLimits {
 export async function * readBody (request: IncomingMessage, signal: AbortSignal, { idleTimeoutMs }: BodyLimits): AsyncGenerator<Uint8Array> {
   let wake = (): void => {}
   const onEvent = (): void => { wake() }
-  const events = ['readable', 'end', 'error', 'close'] as const
+  const events = ['readable', 'end', 'close'] as const
   for (const event of events) request.on(event, onEvent)
+  // Stays: an error that nobody listens to ends the process.
+  request.on('error', onEvent)
   signal.addEventListener('abort', onEvent)
   try {
     for (;;) {
@@ -25,7 +27,8 @@ export async function * readBody (request: IncomingMessage, signal: AbortSignal,
         yield chunk
         continue
       }
-      if (request.readableEnded) return
+      // Whoever sent everything and went away without waiting for the answer has sent everything.
+      if (request.readableEnded || (request.destroyed && request.complete)) return
       if (request.destroyed) throw new AppError('body_incomplete', 'The body ended before its length.')
       let isIdle = false
       await new Promise<void>(resolve => {
