@@ -17,7 +17,7 @@ import { limitBodyTime } from './plugins/body-deadline.js'
 import { countRequests } from './plugins/metrics.js'
 import { answerUnparsable, collectMethods, limitServer } from './plugins/node-answers.js'
 import { describeApi } from './plugins/openapi.js'
-import { answerProblems, sendProblem } from './plugins/problems.js'
+import { answerProblems, answerUnrouted } from './plugins/problems.js'
 import { logRequests } from './plugins/request-log.js'
 import { addSecurityHeaders } from './plugins/security-headers.js'
 import { stopInOrder } from './plugins/stopping.js'
@@ -69,9 +69,9 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
     trustProxy: config.trustProxy,
     bodyLimit: 64 * 1024,
     // The recorder calls /api/...: one rewrite, and every path is served at the root and below /api.
-    rewriteUrl: ({ url = '/' }) => url.startsWith('/api/') ? url.slice('/api'.length) : url,
+    rewriteUrl: ({ url = '/' }) => url.replace(/^(?:https?:\/\/[^/?#]*)?\/api(?=\/)/i, ''),
     routerOptions: { maxParamLength: 2048 },
-    frameworkErrors: (error, request, reply) => { sendProblem(error, request, reply) },
+    frameworkErrors: answerUnrouted,
     clientErrorHandler: answerUnparsable,
     // stopInOrder answers in our words.
     return503OnClosing: false
@@ -86,9 +86,9 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
   sweepRegularly(app, async signal => await sweep({ ...deps, ...config, graceMs: 0, isReceiving: uploads.isReceiving }, { signal }))
   const metrics = countRequests(app, { openSlots: async () => (await voicemailStore.openSlots(clock())).count })
   const auth = await createAuth(app, { callers, jwt: config.jwt, failuresPerMinute: config.authFailuresPerMinute })
+  const answerOtherMethods = collectMethods(app)
   await describeApi(app, readVersion())
 
-  const answerOtherMethods = collectMethods(app)
   const json = createJson({ signedUrls, clock, downloadUrlTtlMs: config.downloadUrlTtlMs, publicUrl: () => config.publicUrl ?? listeningUrl(app) })
   const ready = async (): Promise<void> => {
     deps.probeRows()

@@ -1,5 +1,6 @@
 import { createPublicKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
 import { resolve } from 'node:path'
 import { Ajv } from 'ajv'
 import { Type, type Static, type TSchema } from 'typebox'
@@ -10,6 +11,8 @@ const DAY_SECONDS = 86_400
 const text = (description: string, expected: string, options: object = {}) =>
   Type.Optional(Type.String({ description, expected, ...options }))
 const secret = (description: string) => text(description, 'at least 32 characters', { minLength: 32, secret: true })
+/** What goes through a header, or stands in a list: no blanks and no commas. */
+const key = (description: string) => text(description, 'at least 32 characters of ASCII without blanks and commas', { pattern: '^[!-+\\--~]{32,}$', secret: true })
 const number = (description: string, unit: string, minimum: number, maximum: number, byDefault: number) =>
   Type.Integer({ description, unit, expected: `a whole number from ${minimum} to ${maximum}`, minimum, maximum, default: byDefault })
 const choice = <const T extends string[]>(description: string, values: [...T], byDefault: T[number]) =>
@@ -21,7 +24,7 @@ export const Settings = Type.Object({
   PORT: number('The TCP port to listen on; 0 takes any free one.', '', 0, 65_535, 8080),
   PUBLIC_URL: text('What signed URLs begin with: the address that recorders and listeners reach, a proxy\'s where there is one. Default: the listening address.', 'an http or https URL without query and fragment', { pattern: '^https?://[^/?#\\s]+(/[^?#\\s]*)?$' }),
   DATA_DIR: Type.String({ description: 'The folder of the data.', expected: 'a path', minLength: 1, default: 'storage' }),
-  ADMIN_API_KEY: secret('The admin API key, instead of the one that is made in the data folder.'),
+  ADMIN_API_KEY: key('The admin API key, instead of the one that is made in the data folder.'),
   MAX_UPLOAD_SIZE: number('The largest voicemail. A Flexisip recorder takes no calls below 12582840.', 'bytes', 1024, 2_147_483_647, 15_000_000),
   UPLOAD_URL_TTL: number('How long an upload URL, and with it a slot, is valid.', 'seconds', 1, 30 * DAY_SECONDS, 3600),
   DOWNLOAD_URL_TTL: number('How long a download URL is valid.', 'seconds', 1, 365 * DAY_SECONDS, DAY_SECONDS),
@@ -34,8 +37,8 @@ export const Settings = Type.Object({
   RETENTION_DAYS: number('Age at which voicemails are deleted; 0 keeps them.', 'days', 0, 36_500, 0),
   RETENTION_DAYS_READ: number('Time after which voicemails that were marked as read are deleted; 0 keeps them.', 'days', 0, 36_500, 0),
   AUDIT_DAYS: number('How long it is kept who deleted a voicemail.', 'days', 1, 36_500, 90),
-  SIGNING_KEY: secret('What signed URLs are signed with, instead of the key that is made in the data folder.'),
-  PREVIOUS_SIGNING_KEYS: text('Older signing keys that still verify, while they are rotated out.', 'keys of at least 32 characters, separated by commas', { pattern: '^\\s*[^,\\s]{32,}\\s*(,\\s*[^,\\s]{32,}\\s*)*$', secret: true }),
+  SIGNING_KEY: key('What signed URLs are signed with, instead of the key that is made in the data folder.'),
+  PREVIOUS_SIGNING_KEYS: text('Older signing keys that still verify, while they are rotated out.', 'keys of at least 32 characters, separated by commas', { pattern: '^ *[!-+\\--~]{32,} *(, *[!-+\\--~]{32,} *)*$', secret: true }),
   JWT_SECRET: secret('The shared secret of JWTs (HS256).'),
   JWT_PUBLIC_KEY_FILE: text('A file with the public key of JWTs in PEM: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA).', 'a path', { minLength: 1 }),
   JWT_ISSUER: text('The iss that JWTs must have.', 'a text', { minLength: 1 }),
@@ -43,7 +46,7 @@ export const Settings = Type.Object({
   JWT_SIP_CLAIM: Type.String({ description: 'The claim with the SIP URI of the account; without it, sub is the account\'s id.', expected: 'the name of a claim', minLength: 1, default: 'sip_identity' }),
   JWT_ADMIN_CLAIM: Type.String({ description: 'The claim that makes an admin where it is true, "admin", or a list with "admin" in it.', expected: 'the name of a claim', minLength: 1, default: 'voicemail_role' }),
   AUTH_FAILURES_PER_MINUTE: number('Failed attempts of one address before it is answered with 429.', 'attempts', 1, 1_000_000, 30),
-  TRUST_PROXY: Type.String({ description: 'Whose X-Forwarded-For is believed: true, false, or addresses and networks separated by commas.', expected: 'true, false, or IP addresses and networks such as 127.0.0.1 or 10.0.0.0/8', pattern: '^(true|false|[0-9a-fA-F.:/]+(\\s*,\\s*[0-9a-fA-F.:/]+)*)$', default: 'false' }),
+  TRUST_PROXY: Type.String({ description: 'Whose X-Forwarded-For is believed: true, false, or addresses and networks separated by commas.', expected: 'true, false, or IP addresses and networks such as 127.0.0.1 or 10.0.0.0/8', default: 'false' }),
   X_ACCEL_PREFIX: text('Leaves the bytes of downloads to nginx: the internal location that serves the folder audio of the data folder.', 'a path that begins and ends with /', { pattern: '^/([^?#\\s]*/)?$' }),
   MIN_FREE_DISK: number('Free space that is kept: below it, counting what open slots may still need, no slot is opened.', 'bytes', 0, Number.MAX_SAFE_INTEGER, 500_000_000),
   DURABILITY: choice('full: an answer waits until the disk has what it tells. relaxed: the operating system decides when, and a power cut may take the last seconds.', ['full', 'relaxed'], 'full'),
@@ -89,11 +92,10 @@ export function readConfig (env: Readonly<Record<string, string | undefined>>) {
     signingKey: settings.SIGNING_KEY,
     previousSigningKeys: Object.freeze(keys),
     jwt: readJwt(settings),
-    claims: { sipClaim: settings.JWT_SIP_CLAIM, adminClaim: settings.JWT_ADMIN_CLAIM },
+    claims: Object.freeze({ sipClaim: settings.JWT_SIP_CLAIM, adminClaim: settings.JWT_ADMIN_CLAIM }),
     authFailuresPerMinute: settings.AUTH_FAILURES_PER_MINUTE,
-    trustProxy: settings.TRUST_PROXY === 'true' || settings.TRUST_PROXY === 'false'
-      ? settings.TRUST_PROXY === 'true'
-      : settings.TRUST_PROXY.split(',').map(address => address.trim()),
+    /** Fastify takes a list as one text. */
+    trustProxy: settings.TRUST_PROXY === 'true' || (settings.TRUST_PROXY !== 'false' && settings.TRUST_PROXY),
     accelPrefix: settings.X_ACCEL_PREFIX,
     durability: settings.DURABILITY,
     logLevel: settings.LOG_LEVEL
@@ -102,25 +104,41 @@ export function readConfig (env: Readonly<Record<string, string | undefined>>) {
 
 function checkSettings (env: Readonly<Record<string, string | undefined>>): Static<typeof Settings> {
   const schemas: Record<string, TSchema & { expected?: string, secret?: boolean }> = Settings.properties
+  const wrong = (name: string): SettingError => {
+    const { expected = 'another value', secret = false } = schemas[name] ?? {}
+    const value = env[name] ?? ''
+    return new SettingError(name, secret ? `${value.length} characters` : JSON.stringify(value), expected)
+  }
   const settings: Record<string, unknown> = {}
-  for (const name of Object.keys(schemas)) {
+  for (const [name, schema] of Object.entries(schemas)) {
     const value = env[name]
-    if (value !== undefined && value !== '') settings[name] = value
+    if (value === undefined || value === '') continue
+    // Ajv would take a blank for 0, and 1e3 for a thousand.
+    if (Type.IsInteger(schema) && !/^[0-9]+$/.test(value)) throw wrong(name)
+    settings[name] = value
   }
   const validate = new Ajv({ strict: false, coerceTypes: true, useDefaults: true }).compile<Static<typeof Settings>>(Settings)
-  if (validate(settings)) return settings
-  const name = validate.errors?.[0]?.instancePath.split('/')[1] ?? ''
-  const { expected = 'another value', secret = false } = schemas[name] ?? {}
-  const value = env[name] ?? ''
-  throw new SettingError(name, secret ? `${value.length} characters` : JSON.stringify(value), expected)
+  if (!validate(settings)) throw wrong(validate.errors?.[0]?.instancePath.split('/')[1] ?? '')
+  if (settings.PUBLIC_URL !== undefined && !URL.canParse(settings.PUBLIC_URL)) throw wrong('PUBLIC_URL')
+  if (!isTrustProxy(settings.TRUST_PROXY)) throw wrong('TRUST_PROXY')
+  return settings
+}
+
+/** What proxy-addr, below Fastify, would refuse only when the app is built; names such as `loopback` are left out. */
+function isTrustProxy (value: string): boolean {
+  return value === 'true' || value === 'false' || value.split(',').every(part => {
+    const [, address = '', bits] = /^([0-9a-fA-F.:]+)(?:\/([0-9]{1,3}))?$/.exec(part.trim()) ?? []
+    const version = isIP(address)
+    return version !== 0 && (bits === undefined || (Number(bits) >= 1 && Number(bits) <= (version === 4 ? 32 : 128)))
+  })
 }
 
 function readJwt ({ JWT_SECRET: secret, JWT_PUBLIC_KEY_FILE: file, JWT_ISSUER: issuer, JWT_AUDIENCE: audience }: Static<typeof Settings>) {
   if (secret !== undefined && file !== undefined) {
     throw new SettingError('JWT_PUBLIC_KEY_FILE', 'JWT_SECRET beside it', 'one of the two')
   }
-  if (secret !== undefined) return { secret, issuer, audience }
-  if (file !== undefined) return { ...readPublicKey(file), issuer, audience }
+  if (secret !== undefined) return Object.freeze({ secret, issuer, audience })
+  if (file !== undefined) return Object.freeze({ ...readPublicKey(file), issuer, audience })
   return undefined
 }
 
@@ -133,16 +151,18 @@ function readPublicKey (file: string) {
   } catch {
     throw wrong(`${JSON.stringify(file)}, which cannot be read`)
   }
+  if (pem.includes('PRIVATE KEY')) throw wrong('a private key')
   let key
   try {
     key = createPublicKey(pem)
   } catch {
     throw wrong(`${JSON.stringify(file)}, which holds none`)
   }
-  if (pem.includes('PRIVATE KEY')) throw wrong('a private key')
   const { asymmetricKeyType: type, asymmetricKeyDetails: details } = key
-  if (type === 'rsa' && (details?.modulusLength ?? 0) >= 2048) return { publicKey: pem, algorithm: 'RS256' as const }
-  if (type === 'ec' && details?.namedCurve === 'prime256v1') return { publicKey: pem, algorithm: 'ES256' as const }
-  if (type === 'ed25519') return { publicKey: pem, algorithm: 'EdDSA' as const }
+  // One form, whatever the file has (PKCS #1, a certificate).
+  const publicKey = key.export({ type: 'spki', format: 'pem' }).toString()
+  if (type === 'rsa' && (details?.modulusLength ?? 0) >= 2048) return { publicKey, algorithm: 'RS256' as const }
+  if (type === 'ec' && details?.namedCurve === 'prime256v1') return { publicKey, algorithm: 'ES256' as const }
+  if (type === 'ed25519') return { publicKey, algorithm: 'EdDSA' as const }
   throw wrong(`a key of type ${type} ${details?.modulusLength ?? details?.namedCurve ?? ''}`.trim())
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync, linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Config } from './config.js'
 import { newApiKey } from './domain/accounts.js'
@@ -25,14 +25,16 @@ export function openKeys ({ dataFolder, signingKey, adminKey }: Pick<Config, 'da
 /** Written under another name and linked to its own, so that nobody ever reads half a key and two processes agree on one. */
 function readOrMake (path: string, make: () => string): string {
   if (!existsSync(path)) {
-    const draft = `${path}.${process.pid}`
-    writeFileSync(draft, `${make()}\n`, { mode: 0o600, flush: true })
+    // Not the process's id: in two containers on one folder it can be the same.
+    const draft = `${path}.${randomBytes(6).toString('hex')}`
+    writeFileSync(draft, `${make()}\n`, { mode: 0o600, flag: 'wx', flush: true })
     try {
       linkSync(draft, path)
-    } catch (error) {
-      if (!existsSync(path)) throw error
+    } catch {
+      // Another process was first, or the file system has no hard links.
+      if (!existsSync(path)) renameSync(draft, path)
     } finally {
-      rmSync(draft)
+      rmSync(draft, { force: true })
     }
   }
   const secret = readFileSync(path, 'utf8').trim()

@@ -3,12 +3,15 @@ import { runProgram } from './commands/program.js'
 
 // Whatever this program makes is for its own user alone.
 process.umask(0o077)
+// Whoever read the output has gone (`| head`): there is nobody to tell.
+process.stdout.on('error', () => { process.exitCode = 1 })
 process.exitCode = await runProgram({
   args: process.argv.slice(2),
   env: process.env,
   clock: Date.now,
   output: {
     print: line => { process.stdout.write(`${line}\n`) },
-    tell: line => { process.stderr.write(`${line}\n`) }
+    tell: line => { process.stderr.write(`${line}\n`) },
+    progress: process.stderr.isTTY ? (line, isLast) => { process.stderr.write(`\r${line}${isLast ? '\n' : ''}`) } : undefined
   }
 })

@@ -1,9 +1,11 @@
 import { readFile } from 'node:fs/promises'
-import { accountJson } from '../routes/json.js'
+import { accountJson, quotaJson } from '../routes/json.js'
 import { unknownAccount, type Accounts } from '../domain/accounts.js'
 import type { Account } from '../domain/rows.js'
+import { NewAccount } from '../schemas/account.js'
 import { importAccounts } from './account-import.js'
 import { CommandError, table, type Output } from './output.js'
+import { requireShape } from './shape.js'
 
 interface Options { json?: boolean }
 
@@ -11,7 +13,9 @@ const COLUMNS = ['id', 'sip_uri', 'email', 'display_name', 'voicemails', 'unread
 const PAGE = 500
 
 export async function addAccount (accounts: Accounts, { print }: Output, sipUri: string, options: Options & { email?: string, displayName?: string }): Promise<void> {
-  const account = await accounts.add({ sipUri, email: options.email, displayName: options.displayName })
+  const { email, displayName } = options
+  requireShape(NewAccount)({ sip_uri: sipUri, ...email !== undefined && { email }, ...displayName !== undefined && { display_name: displayName } })
+  const account = await accounts.add({ sipUri, email, displayName })
   print(show([account], options))
 }
 
@@ -36,10 +40,22 @@ export async function removeAccount (accounts: Accounts, { print }: Output, idOr
   print(json === true ? JSON.stringify({ id, deleted: true }) : `Removed account ${id} (${sipUri}) with ${storedMessages} voicemails.`)
 }
 
+/** Shows what an account may hold, after changing it where it is said how. */
+export async function accountQuota (
+  accounts: Accounts, { print }: Output, idOrAddress: string, { json, bytes, messages }: Options & { bytes?: number | null, messages?: number | null }
+): Promise<void> {
+  const { id } = await findAccount(accounts, idOrAddress)
+  const quota = quotaJson(await accounts.setQuota(id, { quotaBytes: bytes, quotaMessages: messages }))
+  const limit = (value: number | null): string => value === null ? 'default' : value === 0 ? 'no limit' : String(value)
+  print(json === true
+    ? JSON.stringify(quota, null, 2)
+    : table(['', 'stored', 'quota'], [['bytes', quota.stored_bytes, limit(quota.quota_bytes)], ['messages', quota.stored_messages, limit(quota.quota_messages)]]))
+}
+
 /** Returns whether every line was taken. */
 export async function importAccountFile (accounts: Accounts, { print }: Output, file: string, { json }: Options): Promise<boolean> {
-  const text = await readFile(file, 'utf8').catch(() => { throw new CommandError(`${file}: cannot be read.`) })
-  const { added, known, refused } = await importAccounts(accounts, text)
+  const bytes = await readFile(file).catch(() => { throw new CommandError(`${file}: cannot be read.`) })
+  const { added, known, refused } = await importAccounts(accounts, decode(bytes, file))
   if (json === true) {
     print(JSON.stringify({ added, known, refused }, null, 2))
   } else {
@@ -47,6 +63,15 @@ export async function importAccountFile (accounts: Accounts, { print }: Output, 
     print(`${added} added, ${known} known, ${refused.length} refused`)
   }
   return refused.length === 0
+}
+
+/** Latin-1 read as UTF-8 would put signs of replacement into names. */
+function decode (bytes: Buffer, file: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch {
+    throw new CommandError(`${file}: expected text in UTF-8.`)
+  }
 }
 
 /** By id, `user@domain` or SIP URI. */

@@ -1,16 +1,16 @@
 import { readFileSync } from 'node:fs'
 import { parseEnv } from 'node:util'
-import { Command, CommanderError, Option } from 'commander'
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { readConfig, SettingError, type Config } from '../config.js'
-import type { Accounts } from '../domain/accounts.js'
+import { createAccounts, type Accounts } from '../domain/accounts.js'
 import type { Clock } from '../domain/clock.js'
-import { AppError } from '../errors.js'
 import { readVersion } from '../version.js'
-import { addAccount, importAccountFile, listAccounts, removeAccount, showAccount } from './account.js'
-import { withAccounts } from './data.js'
-import { addKey, listKeys, removeKey } from './key.js'
-import { CommandError, type Output } from './output.js'
+import { accountQuota, addAccount, importAccountFile, listAccounts, removeAccount, showAccount } from './account.js'
+import { withData } from './data.js'
+import { addKey, checkNewKey, listKeys, removeKey } from './key.js'
+import { CommandError, UsageError, type Output } from './output.js'
 import { serve } from './serve.js'
+import { backUpData, checkData, restoreData, sweepData } from './upkeep.js'
 
 export interface ProgramOptions {
   /** What stands after the program's name. */
@@ -33,7 +33,7 @@ export async function runProgram ({ args, env, clock, output }: ProgramOptions):
       writeErr: text => { output.tell(text.trimEnd()) }
     })
   const config = (): Config => readConfig({ ...readEnvFile(program.opts<{ envFile?: string }>().envFile), ...env })
-  const on = async (run: (accounts: Accounts) => Promise<void>): Promise<void> => { await withAccounts(config(), clock, run) }
+  const on = async (run: (accounts: Accounts) => Promise<void>): Promise<void> => { await withData(config(), clock, async data => { await run(createAccounts(data)) }) }
 
   program.command('serve').description('serve until SIGTERM or SIGINT')
     .action(async () => { await serve(config(), clock, output) })
@@ -52,16 +52,37 @@ export async function runProgram ({ args, env, clock, output }: ProgramOptions):
       await on(async accounts => { exitCode = await importAccountFile(accounts, output, file, options) ? 0 : 1 })
     })
 
+  account.command('quota <id-or-address>').description('show or change what an account may hold')
+    .option('--bytes <number>', 'default goes by the settings, 0 is no limit', parseLimit)
+    .option('--messages <number>', 'default goes by the settings, 0 is no limit', parseLimit).option('--json', 'for scripts')
+    .action(async (id: string, options) => { await on(async accounts => { await accountQuota(accounts, output, id, options) }) })
+
   const key = program.command('key').description('API keys')
   key.command('add').description('make a key; it is shown this once').requiredOption('--name <name>', 'what it is for')
     .addOption(new Option('--role <role>', 'what it may do').choices(['admin', 'user']).default('user'))
     .option('--account <id-or-address>', 'whose it is').option('--expires <date>', 'when it ends, ISO 8601').option('--json', 'for scripts')
-    .action(async options => { await on(async accounts => { await addKey(accounts, output, options) }) })
+    .action(async options => {
+      checkNewKey(options)
+      await on(async accounts => { await addKey(accounts, output, options) })
+    })
   key.command('list').description('list keys').option('--account <id-or-address>', 'only of this account').option('--json', 'for scripts')
     .action(async options => { await on(async accounts => { await listKeys(accounts, output, options) }) })
   key.command('remove <key-id>').description('take a key back').option('--json', 'for scripts')
     .action(async (id: string, options) => { await on(async accounts => { await removeKey(accounts, output, id, options) }) })
 
+  program.command('check').description('compare rows with files, both ways')
+    .option('--deep', 'read every file against its SHA-256').option('--repair', 'quarantine strange files, mark lost audio').option('--json', 'for scripts')
+    .action(async options => { exitCode = await checkData(config(), clock, output, options) ? 0 : 1 })
+  program.command('backup <dir>').description('copy the data into a folder, while the server runs').option('--json', 'for scripts')
+    .action(async (dir: string, options) => { exitCode = await backUpData(config(), clock, output, dir, options) ? 0 : 1 })
+  program.command('restore <dir>').description('copy a backup into the data folder, which has to be empty').option('--json', 'for scripts')
+    .action(async (dir: string, options) => { exitCode = await restoreData(config(), output, dir, options) ? 0 : 1 })
+  program.command('sweep').description('remove expired slots, and voicemails past their retention').option('--dry-run', 'tell what would go').option('--json', 'for scripts')
+    .action(async options => { await sweepData(config(), clock, output, options) })
+
+  for (const command of [program, account, key].flatMap(group => [group, ...group.commands])) {
+    command.configureOutput({ outputError: text => { output.tell(`voicemaild: ${explainUsage(text, command)}`) } })
+  }
   try {
     await program.parseAsync(args, { from: 'user' })
     return exitCode
@@ -69,8 +90,16 @@ export async function runProgram ({ args, env, clock, output }: ProgramOptions):
     // Commander has said what it has to say.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
     output.tell(`voicemaild: ${explain(error)}`)
-    return error instanceof SettingError ? 2 : 1
+    return error instanceof SettingError || error instanceof UsageError ? 2 : 1
   }
+}
+
+/** For the quota of one account: a number, or null for what the settings say. */
+function parseLimit (text: string): number | null {
+  if (text === 'default') return null
+  const limit = Number(text)
+  if (/^[0-9]+$/.test(text) && Number.isSafeInteger(limit)) return limit
+  throw new InvalidArgumentError('Expected a whole number, or default.')
 }
 
 function readEnvFile (file: string | undefined): Record<string, string | undefined> {
@@ -82,8 +111,17 @@ function readEnvFile (file: string | undefined): Record<string, string | undefin
   }
 }
 
-/** One line for people; what nobody foresaw says where it was. */
+/** What Commander says, on one line, and what it expected. */
+function explainUsage (text: string, command: Command): string {
+  const sentence = text.trim().replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ')
+  const help = command.createHelp()
+  const known = sentence.startsWith('unknown option')
+    ? help.visibleOptions(command).map(({ long }) => long)
+    : sentence.startsWith('unknown command') ? help.visibleCommands(command).map(each => each.name()) : []
+  return known.length === 0 ? sentence : `${sentence}, expected one of ${known.join(', ')}`
+}
+
+/** One line for people, whatever went wrong. */
 function explain (error: unknown): string {
-  if (error instanceof AppError || error instanceof CommandError || error instanceof SettingError) return error.message
-  return error instanceof Error ? error.message.split('\n', 1)[0] ?? error.name : String(error)
+  return (error instanceof Error ? error.message || error.name : String(error)).replaceAll(/\s*\n\s*/g, ' ')
 }

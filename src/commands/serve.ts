@@ -1,24 +1,26 @@
 import { once } from 'node:events'
-import { mkdir } from 'node:fs/promises'
+import type { FastifyBaseLogger } from 'fastify'
 import { buildApp, listeningUrl } from '../app.js'
 import type { Config } from '../config.js'
 import type { Clock } from '../domain/clock.js'
 import { recover } from '../domain/recovery.js'
 import { lockFolder } from '../stores/folder-lock.js'
-import { openData } from './data.js'
+import { endUnusedConnections } from './closing.js'
+import { inDataFolder, openData, type Data } from './data.js'
 import { CommandError, type Output } from './output.js'
+import { checkFiles } from './upkeep.js'
 
 /** Serves until a signal comes: requests under way are finished, new ones refused, and the data folder is closed. */
 export async function serve (config: Config, clock: Clock, { tell }: Output): Promise<void> {
-  await mkdir(config.dataFolder, { recursive: true, mode: 0o700 })
-  const unlock = lockFolder(config.dataFolder)
+  const unlock = await inDataFolder(config.dataFolder, async () => lockFolder(config.dataFolder))
   if (unlock === undefined) throw new CommandError(`Another voicemaild serves ${config.dataFolder} already.`)
   try {
     const data = await openData(config, clock)
     try {
       const recovered = await recover(data)
       const app = await buildApp(config, data)
-      const signal = Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')])
+      const endUnused = endUnusedConnections(app.server)
+      const stop = stopSignal()
       await listen(() => app.listen({ host: config.host, port: config.port }), config)
       tell(`voicemaild listens on ${listeningUrl(app)}`)
       tell(`Data: ${config.dataFolder}`)
@@ -26,13 +28,39 @@ export async function serve (config: Config, clock: Clock, { tell }: Output): Pr
       if (recovered.uploads + recovered.removals > 0) {
         tell(`Ended what was cut off: ${recovered.uploads} uploads, ${recovered.removals} deletions`)
       }
-      await signal
+      const stopLooking = new AbortController()
+      const looked = lookAround(config, data, app.log, stopLooking.signal)
+      await stop
+      stopLooking.abort()
+      endUnused()
       await app.close()
+      await looked
     } finally {
       await data.close()
     }
   } finally {
     unlock()
+  }
+}
+
+/** In the background, because with a million files it takes a while: what does not fit is told to the log. */
+async function lookAround (config: Config, data: Data, log: FastifyBaseLogger, signal: AbortSignal): Promise<void> {
+  try {
+    const { findings } = await checkFiles(config, data, { signal })
+    for (const { kind, path, voicemail } of findings.slice(0, 10)) log.warn({ kind, path, voicemail }, 'rows and files do not fit')
+    if (findings.length > 0) log.warn({ findings: findings.length }, 'voicemaild check tells more')
+  } catch (error) {
+    log.error({ err: error }, 'the look around at start failed')
+  }
+}
+
+/** The first signal is waited for; with a second one, whichever it is, the system ends the process. */
+async function stopSignal (): Promise<void> {
+  const listening = new AbortController()
+  try {
+    await Promise.race(['SIGTERM', 'SIGINT'].map(async name => await once(process, name, listening)))
+  } finally {
+    listening.abort()
   }
 }
 

@@ -91,4 +91,3 @@ function progressOf ({ progress }: Output, what: string): (done: number, total: 
     progress(`${what} [${'#'.repeat(percent / 4).padEnd(25)}] ${percent} %`, done === total)
   }
 }
-

@@ -25,7 +25,7 @@ export interface Accounts {
   setQuota: (id: number, quota: { quotaBytes?: number | null | undefined, quotaMessages?: number | null | undefined }) => Promise<Account>
   /** Takes the account away with its keys, voicemails and files. Throws `not_found`. */
   remove: (id: number) => Promise<void>
-  /** Makes a key; this is the only time that it is told. Throws `not_found` for an account that is not there. */
+  /** Makes a key; this is the only time that it is told. Throws `validation_failed`, `not_found` for an account that is not there. */
   addKey: (accountId: number | null, facts: NewKeyFacts) => Promise<ApiKeyRow & { key: string }>
   listKeys: (accountId?: number) => Promise<ApiKeyRow[]>
   /** Throws `not_found`. */
@@ -67,18 +67,27 @@ export function createAccounts (deps: AccountsDependencies): Accounts {
       await removeFiles(deps, fileNames)
     },
     addKey: async (accountId, { name, role = 'user', expiresAtMs }) => {
-      if (accountId !== null) await accountStore.find(accountId) ?? unknownAccount()
+      // NaN is in no range: what Date.parse does not take must not become a key that never expires.
+      if (expiresAtMs !== undefined && !(expiresAtMs >= 0 && expiresAtMs < YEAR_10000_MS)) throw invalid('expires_at', 'must be a moment between the years 1970 and 9999')
       const key = newApiKey()
       const row = await accountStore.addKey({
         accountId, name, role, sha256: sha256Hex(key), createdAtMs: clock(), expiresAtMs: expiresAtMs ?? null
-      })
+      }) ?? unknownAccount()
       return { ...row, key }
     },
     listKeys: async accountId => await accountStore.listKeys(accountId),
     removeKey: async (keyId, accountId) => {
-      if (!Number.isSafeInteger(keyId) || !await accountStore.removeKey(keyId, accountId)) throw new AppError('not_found', 'There is no such key.')
+      if (!Number.isSafeInteger(keyId) || !await accountStore.removeKey(keyId, accountId)) return unknownKey()
     }
   }
+}
+
+/** ISO 8601 has four digits for the year. */
+const YEAR_10000_MS = Date.UTC(10_000, 0)
+
+/** The id of an account or a key as it stands in a path or a claim; undefined for whatever is no integer, and so belongs to nobody. */
+export function parseId (text: string): number | undefined {
+  return /^[1-9][0-9]{0,14}$/.test(text) ? Number(text) : undefined
 }
 
 /** A new API key: 40 characters of 6 bits, 240 in all, under a prefix that secret scanners can look for. */
@@ -90,14 +99,23 @@ export function unknownAccount (): never {
   throw new AppError('not_found', 'There is no such account.')
 }
 
+export function unknownKey (): never {
+  throw new AppError('not_found', 'There is no such key.')
+}
+
 function accountExists (): never {
   throw new AppError('account_exists', 'There is an account with this address already.')
 }
 
-/** An account's address names a user at a host and nothing else: no parameters, no headers. */
+function invalid (field: string, sentence: string): AppError {
+  return new AppError('validation_failed', `${field} ${sentence}.`, { errors: { [field]: [sentence] } })
+}
+
+/** An account's address names a user at a host and nothing else: no password, no parameters, no headers. */
 function parseAddressOfRecord (text: string): SipAddress & { user: string } {
   const address = parseSipAddress(text)
-  if (address?.user !== undefined && address.parameters === '' && address.headers === '') return { ...address, user: address.user }
-  const sentence = 'must be the SIP address of a user, such as sip:bob@sip.example.org, without parameters'
-  throw new AppError('validation_failed', `sip_uri ${sentence}.`, { errors: { sip_uri: [sentence] } })
+  const { user, uri = '', parameters, headers } = address ?? {}
+  const hasPassword = uri.slice(uri.indexOf(':') + 1, uri.indexOf('@')) !== user
+  if (address !== undefined && user !== undefined && !hasPassword && parameters === '' && headers === '') return { ...address, user }
+  throw invalid('sip_uri', 'must be the SIP address of a user, such as sip:bob@sip.example.org, without password and parameters')
 }

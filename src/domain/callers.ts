@@ -4,7 +4,7 @@ import { AppError } from '../errors.js'
 import type { Clock } from './clock.js'
 import { matchesSha256, sha256Hex } from './secrets.js'
 import { addressKey, parseSipAddress } from './sip-address.js'
-import { unknownAccount } from './accounts.js'
+import { parseId, unknownAccount } from './accounts.js'
 
 /** Who is calling: what they may do, the account that `me` stands for, if there is one, and the name for the record of access. */
 export interface Caller { role: Role, accountId: number | null, name: string }
@@ -33,8 +33,6 @@ export interface CallersOptions {
 /** A key's last use is kept to the minute, so that a busy recorder does not write a row with each request. */
 const LAST_USE_STEP_MS = 60_000
 
-const ID = /^[1-9][0-9]{0,14}$/
-
 export function createCallers ({ accountStore, clock, adminKeySha256, sipClaim, adminClaim }: CallersOptions): Callers {
   async function accountOfClaims (claims: Readonly<Record<string, unknown>>): Promise<number | null> {
     const address = claims[sipClaim]
@@ -42,8 +40,8 @@ export function createCallers ({ accountStore, clock, adminKeySha256, sipClaim, 
       const parsed = parseSipAddress(address)
       return parsed === undefined ? null : (await accountStore.findByAddressKey(addressKey(parsed)))?.id ?? null
     }
-    const id = String(claims['sub'])
-    return ID.test(id) ? (await accountStore.find(Number(id)))?.id ?? null : null
+    const id = parseId(String(claims['sub']))
+    return id === undefined ? null : (await accountStore.find(id))?.id ?? null
   }
 
   return {
@@ -68,9 +66,10 @@ export function createCallers ({ accountStore, clock, adminKeySha256, sipClaim, 
     accountFor: async ({ role, accountId }, id) => {
       if (id === 'me' && accountId !== null) return accountId
       if (id === 'me') throw new AppError('forbidden', 'This key belongs to no account, so that "me" is nobody.')
-      if (role === 'user' && id !== String(accountId)) throw new AppError('forbidden', 'This account is not yours.')
-      if (!ID.test(id)) return unknownAccount()
-      return (await accountStore.find(Number(id)) ?? unknownAccount()).id
+      const wanted = parseId(id)
+      if (role === 'user' && (accountId === null || wanted !== accountId)) throw new AppError('forbidden', 'This account is not yours.')
+      if (wanted === undefined) return unknownAccount()
+      return (await accountStore.find(wanted) ?? unknownAccount()).id
     }
   }
 }

@@ -5,6 +5,8 @@ const CRLF = Buffer.from('\r\n')
 const HEADERS_END = Buffer.from('\r\n\r\n')
 const MAX_HEADER_BYTES = 16 * 1024
 const MAX_PARTS = 100
+/** RFC 2046 allows 70. A long one, with a body in tiny chunks, would cost a comparison of its whole length for every chunk. */
+const MAX_BOUNDARY_LENGTH = 200
 /** What may stand around the file: other parts, headers, boundaries, preamble and epilogue. */
 export const MAX_AROUND_BYTES = 64 * 1024
 
@@ -19,6 +21,7 @@ export interface FilePart { declaredType: string | undefined, chunks: AsyncItera
 export async function readFilePart (contentType: string, body: AsyncIterable<Uint8Array>): Promise<FilePart> {
   const boundary = parseHeaderValue(contentType).parameters.get('boundary') ?? ''
   if (boundary === '') throw malformed('a boundary in Content-Type', 'none')
+  if (boundary.length > MAX_BOUNDARY_LENGTH) throw malformed(`a boundary of at most ${MAX_BOUNDARY_LENGTH} characters`, `${boundary.length}`)
   const delimiter = Buffer.from(`\r\n--${boundary}`, 'latin1')
   const scanner = new Scanner(body)
   await scanner.skipTo(delimiter)

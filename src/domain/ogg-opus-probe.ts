@@ -1,6 +1,6 @@
 import { AppError } from '../errors.js'
 import { expectWord, need, refusal, skip, type Reading } from './byte-reading.js'
-import { expectCapture, findCapture, readPage, type OggPage } from './ogg-page.js'
+import { expectCapture, findCapture, OggCrc, readPage, type OggPage } from './ogg-page.js'
 import { OpusStream, packetSamples } from './opus-stream.js'
 
 const CUT = 'The Ogg file ends before its first packet of Opus sound.'
@@ -52,10 +52,11 @@ function * readHead (page: OggPage): Reading<OpusStream> {
   if (page.size < 19 || page.lacing.findIndex(length => length < 255) !== page.lacing.length - 1) {
     throw refusal(NO_HEAD, 'a page with one packet of at least 19 bytes', `${page.lacing.length} segments, ${page.size} bytes`)
   }
-  yield * expectPrefix(page, 'OpusHead', NO_HEAD)
+  const crc = new OggCrc(page)
+  yield * expectPrefix('OpusHead', NO_HEAD, crc)
   const next = function * (): Reading<number> {
     const byte = yield * need(1, CUT)
-    page.crc.add(byte)
+    crc.add(byte)
     return byte.readUInt8()
   }
   const expectThat = (fits: boolean, expected: string, found: number): void => {
@@ -85,20 +86,21 @@ function * readHead (page: OggPage): Reading<OpusStream> {
     }
     read = 21 + channels
   }
-  yield * endHeaderPage(page, page.size - read)
+  yield * endHeaderPage(page, page.size - read, crc)
   return new OpusStream(page.serial, preSkip)
 }
 
 /** A page of the comment header (RFC 7845 section 5.2): the packet spans as many as it likes, and the sound begins on a new one. */
 function * readTags (page: OggPage, stream: OpusStream): Reading<void> {
+  const crc = new OggCrc(page)
   const begins = !stream.tagsBegun && page.size > 0
   if (begins) {
     const length = firstPacketLength(page.lacing)
     if (length < 8) throw refusal(NO_TAGS, 'a packet of at least 8 bytes', length)
-    yield * expectPrefix(page, 'OpusTags', NO_TAGS)
+    yield * expectPrefix('OpusTags', NO_TAGS, crc)
     stream.tagsBegun = true
   }
-  yield * endHeaderPage(page, page.size - (begins ? 8 : 0))
+  yield * endHeaderPage(page, page.size - (begins ? 8 : 0), crc)
   if (stream.tagsBegun && page.lacing.some(length => length < 255)) stream.awaitsTags = false
 }
 
@@ -107,15 +109,15 @@ function firstPacketLength (lacing: Buffer): number {
   return lacing.subarray(0, end === -1 ? lacing.length : end + 1).reduce((sum, length) => sum + length, 0)
 }
 
-function * expectPrefix (page: OggPage, word: string, sentence: string): Reading<void> {
-  page.crc.add(Buffer.from(yield * expectWord([word], sentence, CUT), 'latin1'))
+function * expectPrefix (word: string, sentence: string, crc: OggCrc): Reading<void> {
+  crc.add(Buffer.from(yield * expectWord([word], sentence, CUT), 'latin1'))
 }
 
 /** The last `bytes` of a header page; without the right checksum players take the page as not there. */
-function * endHeaderPage (page: OggPage, bytes: number): Reading<void> {
-  yield * skip(bytes, piece => { page.crc.add(piece) })
-  if (page.crc.value !== page.checksum) {
-    throw refusal('A header page of the Ogg file does not match its checksum.', hex(page.checksum), hex(page.crc.value))
+function * endHeaderPage (page: OggPage, bytes: number, crc: OggCrc): Reading<void> {
+  yield * skip(bytes, piece => { crc.add(piece) })
+  if (crc.value !== page.checksum) {
+    throw refusal('A header page of the Ogg file does not match its checksum.', hex(page.checksum), hex(crc.value))
   }
 }
 

@@ -2,6 +2,7 @@ import { expectWord, need, refusal, type Reading } from './byte-reading.js'
 
 /** How a page begins: the capture pattern and stream structure version 0 (RFC 3533 section 6). */
 const CAPTURE = 'OggS\0'
+const CAPTURE_BYTES = Buffer.from(CAPTURE)
 
 /** A page's header, read; its body comes next. */
 export interface OggPage {
@@ -16,9 +17,9 @@ export interface OggPage {
   lacing: Buffer
   /** Bytes of the body. */
   size: number
-  /** What the checksum should be, and what it is so far; the body is to be added to it. */
   checksum: number
-  crc: OggCrc
+  /** All of the header, with zeros where the checksum stands: what the checksum begins with, before the body. */
+  header: readonly Buffer[]
 }
 
 /** The start of a page that has to stand here. */
@@ -53,7 +54,8 @@ export function * readPage (isFirstOfFile: boolean, cut: string): Reading<OggPag
   if (isFirstOfFile && !isFirstOfStream) throw refusal('The Ogg file does not begin with the first page of a stream.', 'a page with flag 2', flags)
   const fields = yield * need(21, cut)
   const lacing = yield * need(fields.readUInt8(20), cut)
-  const page = {
+  const checksum = fields.readUInt32LE(16)
+  return {
     isContinued: (flags & 1) !== 0,
     isFirstOfStream,
     isLastOfStream: (flags & 4) !== 0,
@@ -61,12 +63,9 @@ export function * readPage (isFirstOfFile: boolean, cut: string): Reading<OggPag
     serial: fields.readUInt32LE(8),
     lacing,
     size: lacing.reduce((sum, length) => sum + length, 0),
-    checksum: fields.readUInt32LE(16),
-    crc: new OggCrc()
+    checksum,
+    header: [CAPTURE_BYTES, flagByte, fields.fill(0, 16, 20), lacing]
   }
-  fields.fill(0, 16, 20)
-  for (const part of [Buffer.from(CAPTURE), flagByte, fields, lacing]) page.crc.add(part)
-  return page
 }
 
 /** What one byte more does to the checksum, for each value of the byte: the polynomial 0x04C11DB7, not reflected. */
@@ -79,6 +78,11 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
 /** The checksum of a page: over all of it, with its own four bytes taken as zero (RFC 3533 section 6). */
 export class OggCrc {
   #crc = 0
+
+  /** Begins with a page's header; the body is to be added. */
+  constructor (page: OggPage) {
+    for (const part of page.header) this.add(part)
+  }
 
   add (bytes: Uint8Array): void {
     for (const byte of bytes) this.#crc = (this.#crc << 8) ^ (CRC_TABLE[(this.#crc >>> 24) ^ byte] ?? 0)

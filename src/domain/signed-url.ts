@@ -33,21 +33,22 @@ const TOKEN = /^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12});e
  * alone, with unneeded escapes decoded.
  */
 export function createSignedUrls ({ key, previousKeys, clock }: SignedUrlOptions): SignedUrls {
-  const hmac = (secret: string, direction: Direction, voicemailId: string, expiresAtSeconds: string): Buffer =>
-    createHmac('sha256', secret).update(`voicemaild 1\n${direction}\n${voicemailId}\n${expiresAtSeconds}`).digest()
+  const hmac = (secret: string, direction: Direction, voicemailId: string, expiresAtSeconds: string): string =>
+    createHmac('sha256', secret).update(`voicemaild 1\n${direction}\n${voicemailId}\n${expiresAtSeconds}`).digest('base64url')
 
   return {
     sign: ({ direction, voicemailId, expiresAtMs }) => {
       const expires = String(Math.floor(expiresAtMs / 1000))
-      const signature = hmac(key, direction, voicemailId, expires).toString('base64url')
+      const signature = hmac(key, direction, voicemailId, expires)
       return `${FOLDERS[direction]}${voicemailId};expires=${expires};signature=${signature}`
     },
     verify: (direction, token) => {
       const [, voicemailId = '', expires = '', signature = ''] = TOKEN.exec(token) ?? []
-      const given = Buffer.from(signature, 'base64url')
+      // As text: the last of the 43 characters has two bits to spare, and four of them would mean the same bytes.
+      const given = Buffer.from(signature, 'latin1')
       // Every key is tried, so that the time taken does not tell which one fits.
       const fits = [key, ...previousKeys].map(secret => {
-        const right = hmac(secret, direction, voicemailId, expires)
+        const right = Buffer.from(hmac(secret, direction, voicemailId, expires), 'latin1')
         return given.length === right.length && timingSafeEqual(given, right)
       })
       if (!fits.includes(true)) throw new AppError('invalid_signature', `This is no URL that was signed here for this ${direction}.`)

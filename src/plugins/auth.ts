@@ -57,8 +57,8 @@ export async function createAuth (app: FastifyInstance, { callers, jwt: settings
 
   async function callerOf (request: FastifyRequest): Promise<Caller> {
     const { authorization, 'x-api-key': key } = request.headers
-    const [, token] = /^bearer +(\S+)$/i.exec(authorization ?? '') ?? []
-    if (token !== undefined) {
+    const [, token = ''] = /^bearer +(.*)$/i.exec(authorization ?? '') ?? []
+    if (token !== '') {
       const claims = settings === undefined ? undefined : verify(app, token)
       return claims === undefined ? await fail(request, 'The token is not valid here.') : await callers.byClaims(claims)
     }

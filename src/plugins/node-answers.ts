@@ -36,6 +36,8 @@ function unparsable (code: string | undefined): AppError {
 
 /** After all routes: a method that a path does not have is 405 with `Allow` (RFC 9110 section 15.5.6). */
 export function collectMethods (app: FastifyInstance): () => void {
+  // Fastify knows but the common ones, and has no path at all for the others.
+  for (const method of METHODS) if (!app.supportedMethods.includes(method)) app.addHttpMethod(method, { hasBody: true })
   const methodsOf = new Map<string, Set<string>>()
   app.addHook('onRoute', ({ url, method }) => {
     const methods = methodsOf.get(url) ?? new Set()
@@ -45,14 +47,14 @@ export function collectMethods (app: FastifyInstance): () => void {
   return () => {
     for (const [url, methods] of [...methodsOf]) {
       const allow = [...methods].sort().join(', ')
-      const others = app.supportedMethods.filter(method => METHODS.includes(method) && !methods.has(method))
+      const others = METHODS.filter(method => !methods.has(method))
       app.route({
         method: others,
         url,
         schema: { hide: true },
         // Before the body is parsed: whatever it is, it would not be taken.
-        onRequest: (_request: FastifyRequest) => {
-          throw new AppError('method_not_allowed', 'This path does not have this method.', { expected: allow, found: _request.method, headers: { allow } })
+        onRequest: ({ method: found }: FastifyRequest) => {
+          throw new AppError('method_not_allowed', 'This path does not have this method.', { expected: allow, found, headers: { allow } })
         },
         handler: () => {}
       })

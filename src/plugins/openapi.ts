@@ -3,12 +3,16 @@ import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
 import { Problem } from '../schemas/common.js'
 
+/** What is asked without a key or a token. */
+const OPEN_TAGS = ['operations', 'audio']
+
 /** `/openapi.json`, made from the schemas that validate, and `/docs` to read it. */
 export async function describeApi (app: FastifyInstance, version: string): Promise<void> {
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
       info: { title: 'voicemaild', version, description: 'A voicemail store for SIP. Every path is served below /api too.' },
+      security: [{ apiKey: [] }, { jwt: [] }],
       components: {
         securitySchemes: {
           apiKey: { type: 'apiKey', in: 'header', name: 'x-api-key' },
@@ -23,7 +27,9 @@ export async function describeApi (app: FastifyInstance, version: string): Promi
       openapiObject.components = { ...openapiObject.components, schemas: { ...openapiObject.components?.schemas, Problem: JSON.parse(JSON.stringify(Problem)) } }
       for (const path of Object.values(openapiObject.paths ?? {})) {
         for (const operation of Object.values(path ?? {})) {
-          if (typeof operation === 'object' && 'responses' in operation) operation.responses = { ...operation.responses, default: problem }
+          if (typeof operation !== 'object' || !('responses' in operation)) continue
+          operation.responses = { ...operation.responses, default: problem }
+          if (operation.tags?.some(tag => OPEN_TAGS.includes(tag))) operation.security = []
         }
       }
       return openapiObject

@@ -1,6 +1,8 @@
 import { STATUS_CODES } from 'node:http'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, FastifySchemaValidationError } from 'fastify'
-import { AppError, type ErrorCode } from '../errors.js'
+import { AppError, type ErrorCode, type ErrorFacts } from '../errors.js'
+import { logRequest } from './request-log.js'
+import { SECURITY_HEADERS } from './security-headers.js'
 
 /** The only table from code to status. */
 export const STATUS_OF = {
@@ -53,7 +55,7 @@ export function problemOf (error: AppError, requestId: string): { status: number
   const { expected, found, errors, headers = {} } = error.facts
   return {
     status,
-    headers: { ...headers, 'content-type': 'application/problem+json', 'cache-control': 'no-store' },
+    headers: { ...SECURITY_HEADERS, ...headers, 'content-type': 'application/problem+json', 'cache-control': 'no-store' },
     problem: {
       type: 'about:blank',
       title: STATUS_CODES[status],
@@ -73,24 +75,45 @@ export function problemOf (error: AppError, requestId: string): { status: number
 export function answerProblems (app: FastifyInstance): void {
   app.setErrorHandler((error: unknown, request, reply) => sendProblem(error, request, reply))
   app.setNotFoundHandler(() => { throw new AppError('not_found', 'There is nothing here.') })
+  let isClosing = false
+  app.addHook('preClose', async () => { isClosing = true })
+  app.addHook('onRequest', async () => {
+    if (isClosing) throw new AppError('shutting_down', 'This service is shutting down.')
+  })
+}
+
+/** Answers what no route was looked up for (`frameworkErrors`): no hook runs for it, not even the one that logs. */
+export function answerUnrouted (thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  reply.raw.once('finish', () => { logRequest(request, reply) })
+  sendProblem(thrown, request, reply)
 }
 
 export function sendProblem (thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const error = asAppError(thrown)
+  const error = asAppError(thrown, request)
   const { status, headers, problem } = problemOf(error, request.id)
   if (status >= 500) request.log.error({ err: error.cause ?? thrown, code: error.code }, error.message)
   request.outcome = error.code
   return reply.code(status).headers(headers).serializer(JSON.stringify).send(problem)
 }
 
-function asAppError (thrown: unknown): AppError {
+function asAppError (thrown: unknown, request: FastifyRequest): AppError {
   if (thrown instanceof AppError) return thrown
   const { code = '', statusCode = 500, validation } = thrown instanceof Error ? thrown as Partial<FastifyError> : {}
   if (validation !== undefined) return validationFailed(validation)
   const known = FASTIFY_CODES[code]
-  if (known !== undefined) return new AppError(...known)
+  if (known !== undefined) return new AppError(...known, bothSides(code, request))
   if (statusCode >= 400 && statusCode < 500) return new AppError('malformed_request', 'The request is malformed.')
   return new AppError('internal_error', 'Something went wrong here. The log has it under this request_id.', { cause: thrown })
+}
+
+/** Where a limit or a value did not fit. */
+function bothSides (code: string, { headers, routeOptions }: FastifyRequest): ErrorFacts {
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') return { expected: 'application/json', found: (headers['content-type'] ?? '').slice(0, 100) }
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
+    const { bodyLimit: expected } = routeOptions
+    return { expected, found: headers['content-length'] === undefined ? `more than ${expected}` : Number(headers['content-length']) }
+  }
+  return {}
 }
 
 function validationFailed (found: FastifySchemaValidationError[]): AppError {

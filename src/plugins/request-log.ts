@@ -1,26 +1,24 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 
-/**
- * One line a request, with the route in place of the path: a path can hold a signed URL, which is a secret. What was asked for is
- * told by the ids in it.
- */
+/** One line a request. */
 export function logRequests (app: FastifyInstance): void {
-  app.addHook('onResponse', async (request, reply) => {
-    const { id: account, uuid, token } = { id: undefined, uuid: undefined, token: undefined, ...request.params as object } satisfies Record<string, unknown>
-    request.log.info({
-      method: request.method,
-      route: request.routeOptions.url,
-      account,
-      voicemail: uuid ?? tokenSubject(token),
-      status: reply.statusCode,
-      outcome: request.outcome,
-      duration_ms: Math.round(reply.elapsedTime * 1000) / 1000,
-      address: request.ip
-    }, 'request')
-  })
+  app.addHook('onResponse', async (request, reply) => { logRequest(request, reply) })
 }
 
-/** The voicemail that a signed URL is for, which is no secret. */
-function tokenSubject (token: unknown): string | undefined {
-  return typeof token === 'string' ? /^[0-9a-f-]{36}(?=;)/.exec(token)?.[0] : undefined
+/**
+ * Has the route in place of the path: a path can hold a signed URL, which is a secret. What was asked for is told by the ids in it, and
+ * only by what is one: a signed URL that lost its way, or a key, can stand in any place.
+ */
+export function logRequest (request: FastifyRequest, reply: FastifyReply): void {
+  const { id, uuid, token } = { id: '', uuid: '', token: '', ...request.params as object } satisfies Record<string, unknown>
+  request.log.info({
+    method: request.method,
+    route: request.routeOptions.url,
+    account: /^(me|[0-9]{1,15})$/.exec(String(id))?.[0],
+    voicemail: /^[0-9a-f-]{36}$/i.exec(String(uuid))?.[0] ?? /^[0-9a-f-]{36}(?=;)/.exec(String(token))?.[0],
+    status: reply.statusCode,
+    outcome: request.outcome,
+    duration_ms: Math.round(reply.elapsedTime * 1000) / 1000,
+    address: request.ip
+  }, 'request')
 }

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 
 /** Nothing here is a page, but for /docs, which has a policy of its own. */
-const HEADERS = {
+export const SECURITY_HEADERS = {
   'x-content-type-options': 'nosniff',
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
   'referrer-policy': 'no-referrer',
@@ -10,5 +10,5 @@ const HEADERS = {
 
 /** Security headers on every answer; a route that needs others sets its own. */
 export function addSecurityHeaders (app: FastifyInstance): void {
-  app.addHook('onRequest', async (_request, reply) => { reply.headers(HEADERS) })
+  app.addHook('onRequest', async (_request, reply) => { reply.headers(SECURITY_HEADERS) })
 }

@@ -4,7 +4,7 @@ import type { FastifyInstance } from 'fastify'
 
 /** How long a sender may go on after it has been answered. */
 const DRAIN_TIMEOUT_MS = 20_000
-/** Node reads this much by itself after an answer, and keeps the connection. */
+/** This much is read after an answer without a word, and the connection kept. */
 const SMALL_BODY_BYTES = 64 * 1024
 
 /**
@@ -14,14 +14,16 @@ const SMALL_BODY_BYTES = 64 * 1024
  */
 export function drainUnreadBodies (app: FastifyInstance, timeoutMs = DRAIN_TIMEOUT_MS): void {
   app.addHook('onSend', async (request, reply, payload) => {
+    if (request.raw.complete || request.raw.destroyed) return payload
+    // Whatever waits for `readable` has been told to let go by now, but its leaving counts from the next tick on.
+    setImmediate(() => { request.raw.resume() })
     if (!hasMuchLeft(request.raw) || !(typeof payload === 'string' || Buffer.isBuffer(payload))) return payload
     reply.headers({ connection: 'close', 'content-length': Buffer.byteLength(payload) })
     return lingering(payload, request.raw, timeoutMs)
   })
 }
 
-function hasMuchLeft ({ complete, destroyed, headers }: IncomingMessage): boolean {
-  if (complete || destroyed) return false
+function hasMuchLeft ({ headers }: IncomingMessage): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > SMALL_BODY_BYTES
 }
 
@@ -33,8 +35,6 @@ function lingering (payload: string | Buffer, request: IncomingMessage, timeoutM
   }
   const timer = setTimeout(end, timeoutMs)
   request.once('end', end).once('close', end)
-  // Whatever waits for `readable` has been told to let go by now, but its leaving counts from the next tick on.
-  setImmediate(() => { request.resume() })
   answer.write(payload)
   return answer
 }

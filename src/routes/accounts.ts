@@ -5,7 +5,7 @@ import type { Auth } from '../plugins/auth.js'
 import { Account, AccountQuery, NewAccount, Quota, QuotaChange } from '../schemas/account.js'
 import { Deleted } from '../schemas/common.js'
 import { accountJson, quotaJson } from './json.js'
-import { nextPage } from './pages.js'
+import { cutPage, rowsFor } from './pages.js'
 
 export interface AccountDependencies { accounts: Accounts, auth: Auth }
 
@@ -37,8 +37,9 @@ export function accountRoutes ({ accounts, auth }: AccountDependencies): Fastify
     app.get('/accounts', {
       schema: { tags: ['accounts'], summary: 'List accounts, newest first', querystring: AccountQuery, response: { 200: Type.Array(Account) } }
     }, async (request, reply) => {
-      const page = await accounts.list(request.query)
-      return await reply.headers({ 'x-total-count': page.total, ...nextPage(request, page.accounts) }).send(page.accounts.map(accountJson))
+      const found = await accounts.list({ before: request.query.before, limit: rowsFor(request) })
+      const { page, link } = cutPage(request, found.accounts)
+      return await reply.headers({ 'x-total-count': found.total, ...link }).send(page.map(accountJson))
     })
 
     app.get('/accounts/:id/search', {

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import type { Accounts } from '../domain/accounts.js'
+import { parseId, unknownKey, type Accounts } from '../domain/accounts.js'
 import type { Auth } from '../plugins/auth.js'
 import { ApiKey, ApiKeyOnce, NewApiKey } from '../schemas/account.js'
 import { Deleted } from '../schemas/common.js'
@@ -33,7 +33,7 @@ export function apiKeyRoutes ({ accounts, auth }: ApiKeyDependencies): FastifyPl
     app.delete('/accounts/:id/api_keys/:key_id', {
       schema: { tags, summary: 'Take an API key back', params: One, response: { 200: Deleted(Type.Integer()) } }
     }, async ({ accountId, params }) => {
-      const id = Number(params.key_id)
+      const id = parseId(params.key_id) ?? unknownKey()
       await accounts.removeKey(id, accountId)
       return { id, deleted: true as const }
     })

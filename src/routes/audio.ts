@@ -30,6 +30,13 @@ export interface AudioDependencies {
   accelPrefix: string | undefined
 }
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** The Content-Type of a request to a capability URL, as it came. */
+    declaredType: string | undefined
+  }
+}
+
 const Token = Type.Object({ token: Type.String() })
 
 /** Capability URLs: whoever holds one may use it, and no other credentials are looked at. */
@@ -39,6 +46,12 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
     // Whatever the type of a body is, it is read as a stream, and by the handler.
     app.removeAllContentTypeParsers()
     app.addContentTypeParser('*', (_request, _payload, done) => { done(null) })
+    // Fastify refuses a type that it cannot read before any handler runs: it is kept out of its sight, for the slot to judge.
+    app.decorateRequest('declaredType', undefined)
+    app.addHook('onRequest', async request => {
+      request.declaredType = request.headers['content-type']
+      delete request.raw.headers['content-type']
+    })
 
     app.route({
       method: ['PUT', 'POST'],
@@ -46,7 +59,7 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
       schema: { tags: ['audio'], summary: 'Upload the audio of a slot, as the body or as the part "file" of a form', params: Token, response: { 200: Voicemail } },
       handler: async request => {
         const { voicemailId } = signedUrls.verify('upload', request.params.token)
-        const contentType = request.headers['content-type']
+        const contentType = request.declaredType
         const length = request.headers['content-length']
         const isForm = request.method === 'POST' && /^\s*multipart\/form-data\s*(;|$)/i.test(contentType ?? '')
         const stopped = new AbortController()
@@ -56,6 +69,7 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
             declaredType: isForm ? undefined : contentType,
             declaredBytes: length === undefined ? undefined : Number(length) - (isForm ? MAX_AROUND_BYTES : 0),
             read: async signal => {
+              signal.throwIfAborted()
               signal.addEventListener('abort', () => { stopped.abort(signal.reason) })
               return isForm ? await readFilePart(contentType ?? '', body) : { declaredType: contentType, chunks: body }
             }
@@ -88,20 +102,21 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
           const etag = `"${voicemail.sha256}"`
           const validators = { etag, lastModifiedMs: voicemail.uploadedAtMs }
           const { headers } = request
-          reply.headers({ ...audioHeaders(voicemail, request.query.download === '1'), etag })
           const condition = evaluatePreconditions({
             ifMatch: headers['if-match'],
             ifNoneMatch: headers['if-none-match'],
             ifModifiedSince: headers['if-modified-since'],
             ifUnmodifiedSince: headers['if-unmodified-since']
           }, validators)
-          if (condition === 'not_modified') return await reply.code(304).removeHeader('content-type').removeHeader('content-disposition').send()
           if (condition === 'precondition_failed') throw new AppError('precondition_failed', 'The voicemail is not the one that you have.')
-
+          const about = { ...audioHeaders(voicemail, request.query.download === '1'), etag }
+          if (condition === 'not_modified') {
+            return await reply.code(304).headers(about).removeHeader('content-type').removeHeader('content-disposition').send()
+          }
           const noteAccess = (): void => { void access.noteAccess(voicemail, request.query.download === '1' ? 'downloaded' : 'listened', request.ip) }
           if (deps.accelPrefix !== undefined) {
             if (request.method === 'GET') noteAccess()
-            return await reply.header('x-accel-redirect', deps.accelPrefix + voicemails.relativePath(voicemail)).send()
+            return await reply.headers(about).header('x-accel-redirect', deps.accelPrefix + voicemails.relativePath(voicemail)).send()
           }
           const rangeHeader = request.method === 'GET' && rangeStillApplies(headers['if-range']?.toString(), validators) ? headers.range : undefined
           const range = parseByteRange(rangeHeader, file.fileBytes)
@@ -113,7 +128,7 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
             })
           }
           const [first, last] = range.kind === 'part' ? [range.firstByte, range.lastByte] : [0, file.fileBytes - 1]
-          reply.header('content-length', last - first + 1)
+          reply.headers(about).header('content-length', last - first + 1)
           if (range.kind === 'part') reply.code(206).header('content-range', `bytes ${first}-${last}/${file.fileBytes}`)
           if (request.method === 'HEAD') return await reply.send()
           isOpen = false

@@ -11,23 +11,26 @@ export async function * readBody (request: IncomingMessage, signal: AbortSignal,
   const pace = createSenderPace(limits)
   let wake = (): void => {}
   const onEvent = (): void => { wake() }
-  const events = ['readable', 'end', 'error', 'close'] as const
+  const events = ['readable', 'end', 'close'] as const
   for (const event of events) request.on(event, onEvent)
+  // Stays: an error that nobody listens to ends the process.
+  request.on('error', onEvent)
   signal.addEventListener('abort', onEvent)
   try {
     let waitedMs = 0
     for (;;) {
       signal.throwIfAborted()
       const chunk: unknown = request.read()
-      const bytes = chunk instanceof Uint8Array ? chunk.byteLength : 0
-      if (request.readableEnded) return
-      if (request.destroyed) throw new AppError('body_incomplete', 'The body ended before its length.')
-      pace.waited(waitedMs, bytes)
-      waitedMs = 0
       if (chunk instanceof Uint8Array) {
+        pace.waited(waitedMs, chunk.byteLength)
+        waitedMs = 0
         yield chunk
         continue
       }
+      // Whoever sent everything and went away without waiting for the answer has sent everything.
+      if (request.readableEnded || (request.destroyed && request.complete)) return
+      if (request.destroyed) throw new AppError('body_incomplete', 'The body ended before its length.')
+      pace.waited(waitedMs, 0)
       const sinceMs = performance.now()
       await new Promise<void>(resolve => {
         const timer = setTimeout(resolve, pace.patienceMs())

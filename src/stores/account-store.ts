@@ -19,7 +19,8 @@ export interface AccountStore {
   /** Takes the account, its keys and its voicemails away; returns the names of the files that have to go, or undefined where there was none. */
   remove: (id: number) => Promise<string[] | undefined>
 
-  addKey: (key: NewApiKey) => Promise<ApiKeyRow>
+  /** Undefined where the key's account is gone. */
+  addKey: (key: NewApiKey) => Promise<ApiKeyRow | undefined>
   /** The keys of one account, or all where it is undefined, oldest first. */
   listKeys: (accountId: number | undefined) => Promise<ApiKeyRow[]>
   /** A key that is not expired at `nowMs`. */
@@ -58,7 +59,9 @@ export function createAccountStore ({ read, write }: Database): AccountStore {
       return read.delete(accounts).where(eq(accounts.id, id)).run().changes === 0 ? undefined : files
     }),
 
-    addKey: async key => await write(() => read.insert(apiKeys).values(key).returning().get()),
+    addKey: async key => await write(() => key.accountId != null && byId.get({ id: key.accountId }) === undefined
+      ? undefined
+      : read.insert(apiKeys).values(key).returning().get()),
     listKeys: async accountId => read.select().from(apiKeys)
       .where(accountId === undefined ? undefined : eq(apiKeys.accountId, accountId)).orderBy(asc(apiKeys.id)).all(),
     findKey: async (sha256, nowMs) => keyBySha256.get({ sha256, nowMs }),

@@ -52,12 +52,15 @@ export interface AudioStoreOptions {
 
 /** Gathered before they are written: fewer and larger writes cost less, and 64 uploads at once hold 16 MiB. */
 const WRITE_BYTES = 256 * 1024
+/** A chunk costs memory beside its bytes, and a sender may cut a body into chunks of one byte. */
+const WRITE_CHUNKS = 1024
 /** Up to here a file is read whole and sent at once, which is several times as fast as streaming it. */
 const READ_AT_ONCE_BYTES = 512 * 1024
 const READ_CHUNK_BYTES = 256 * 1024
 
 /** Lower case only, for file systems that do not tell the cases apart; 24 characters are 124 bits. */
 const newName = customAlphabet('0123456789abcdefghijklmnopqrstuvwxyz', 24)
+const NAME = /^[0-9a-z]{24}$/
 
 /** Opens the folders `incoming` and `audio` of a data folder, making what is missing. */
 export async function openAudioStore ({ dataFolder, durability }: AudioStoreOptions): Promise<AudioStore> {
@@ -88,7 +91,7 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
         fileBytes += chunk.byteLength
         gathered.push(chunk)
         gatheredBytes += chunk.byteLength
-        if (gatheredBytes >= WRITE_BYTES) await flush()
+        if (gatheredBytes >= WRITE_BYTES || gathered.length === WRITE_CHUNKS) await flush()
       }
       await flush()
       await syncFile(file)
@@ -98,12 +101,23 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
     }
   }
 
+  /** Folders below `audio` that a power cut does not take any more. One that another upload, or a dead process, made may not be. */
+  const lastingFolders = new Set<string>()
+
   async function place (fileName: string): Promise<void> {
     const folder = dirname(audioPath(fileName))
     const made = await mkdir(folder, { recursive: true, mode: 0o700 })
-    if (made !== undefined) await syncFolder(audioFolder)
+    if (made !== undefined || !lastingFolders.has(folder)) {
+      await syncFolder(audioFolder)
+      lastingFolders.add(folder)
+    }
     await linkOrRename(incomingPath(fileName), audioPath(fileName))
     await syncFolder(folder)
+  }
+
+  async function discard (fileName: string): Promise<void> {
+    await unlinkIfThere(audioPath(fileName))
+    await unlinkIfThere(incomingPath(fileName))
   }
 
   return {
@@ -116,8 +130,8 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
         await place(fileName)
         result = await commit(file)
       } catch (error) {
-        await unlinkIfThere(audioPath(fileName))
-        await unlinkIfThere(incomingPath(fileName))
+        // Should the disk refuse this too, the entry in `incoming` is left, and the next start takes both away.
+        await discard(fileName).catch(() => {})
         throw explainFullDisk(error)
       }
       // The voicemail is stored: should this entry not go, the next start takes it away.
@@ -127,8 +141,12 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
     open: async fileName => {
       const file = await open(audioPath(fileName), constants.O_RDONLY | constants.O_NOFOLLOW).catch(undefinedIfGone)
       if (file === undefined) return undefined
+      const { size } = await file.stat().catch(async (error: unknown) => {
+        await file.close()
+        throw error
+      })
       return {
-        fileBytes: (await file.stat()).size,
+        fileBytes: size,
         read: async (first, last) => {
           const length = last - first + 1
           if (length > READ_AT_ONCE_BYTES) {
@@ -150,10 +168,10 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
         await syncFolder(folder).catch(undefinedIfGone)
       }
     },
-    leftovers: async () => await readdir(incomingFolder),
+    leftovers: async () => (await readdir(incomingFolder)).filter(name => NAME.test(name)),
     settle: async (fileName, isKnown) => {
-      if (!isKnown) await unlinkIfThere(audioPath(fileName))
-      await unlinkIfThere(incomingPath(fileName))
+      if (isKnown) await unlinkIfThere(incomingPath(fileName))
+      else await discard(fileName)
     },
     freeBytes: async () => {
       const { bavail, bsize } = await statfs(dataFolder)

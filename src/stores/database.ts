@@ -1,3 +1,4 @@
+import { closeSync, existsSync, openSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Sqlite from 'better-sqlite3'
@@ -31,7 +32,9 @@ const MIGRATIONS_FOLDER = fileURLToPath(new URL('../../drizzle/', import.meta.ur
 
 /** Opens (or makes) `voicemaild.sqlite` in the data folder, with every migration applied. */
 export function openDatabase (dataFolder: string, { durability }: DatabaseOptions): Database {
-  const sqlite = new Sqlite(join(dataFolder, 'voicemaild.sqlite'), { timeout: BUSY_TIMEOUT_MS })
+  const path = join(dataFolder, 'voicemaild.sqlite')
+  makePrivate(path)
+  const sqlite = new Sqlite(path, { timeout: BUSY_TIMEOUT_MS })
   try {
     sqlite.pragma('journal_mode = WAL')
     sqlite.pragma(`synchronous = ${durability === 'full' ? 'FULL' : 'NORMAL'}`)
@@ -52,6 +55,18 @@ export function openDatabase (dataFolder: string, { durability }: DatabaseOption
   } catch (error) {
     sqlite.close()
     throw error
+  }
+}
+
+/**
+ * Who called whom is for nobody else on this machine, in a folder that others may read as well; SQLite gives the files beside the
+ * database its mode. One that is there already is not opened: closing it would end the locks that this process has on it.
+ */
+function makePrivate (path: string): void {
+  try {
+    closeSync(openSync(path, 'wx', 0o600))
+  } catch (error) {
+    if (!existsSync(path)) throw error
   }
 }
 

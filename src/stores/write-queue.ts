@@ -56,7 +56,7 @@ export function createWriteQueue (sqlite: Sqlite.Database): WriteQueue {
           if (!sqlite.inTransaction) throw error
           undo.run()
           release.run()
-          return () => { reject(error) }
+          return () => { reject(explainFullDisk(error)) }
         }
       }
       if (waiting.push({ run, reject }) === 1) setImmediate(flush)

@@ -1,0 +1,24 @@
+import type { Server } from 'node:http'
+import type { Socket } from 'node:net'
+
+/**
+ * Node's `close` waits for connections on which no request has come yet (browsers and balancers open some in advance), and for
+ * those whose last request ended after it: both for ever, or until they time out. Returns what ends them, for `close` to be
+ * about requests alone.
+ */
+export function endUnusedConnections (server: Server): () => void {
+  const unused = new Set<Socket>()
+  let isClosing = false
+  server.on('connection', (socket: Socket) => {
+    unused.add(socket)
+    socket.once('close', () => { unused.delete(socket) })
+  })
+  server.on('request', ({ socket }, response) => {
+    unused.delete(socket)
+    response.once('close', () => { if (isClosing) setImmediate(() => { server.closeIdleConnections() }) })
+  })
+  return () => {
+    isClosing = true
+    for (const socket of unused) socket.destroy()
+  }
+}
