@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises'
+import { chmod, mkdir, readdir } from 'node:fs/promises'
 import type { Config } from '../config.js'
 import type { Clock } from '../domain/clock.js'
 import { openKeys, type Keys } from '../keys.js'
@@ -51,6 +51,8 @@ export async function openData (config: Config, clock: Clock): Promise<Data> {
 export async function inDataFolder<T> (dataFolder: string, open: () => Promise<T>): Promise<T> {
   try {
     await mkdir(dataFolder, { recursive: true, mode: 0o700 })
+    // An empty folder, as `storage` is in a clone, may be open to everybody; later its modes are the operator's.
+    if ((await readdir(dataFolder)).every(name => name === '.gitkeep')) await chmod(dataFolder, 0o700)
     return await open()
   } catch (error) {
     if (!(error instanceof Error && 'code' in error)) throw error

@@ -55,9 +55,12 @@ export async function sweepData (config: Config, clock: Clock, { print }: Output
   })
 }
 
-/** A server beside this command may still receive what began before a slot expired, for as long as its slowest sender takes. */
+/**
+ * A server beside this command may still receive what began before a slot expired, for as long as its slowest sender takes: for
+ * ever where no rate is asked of senders, and then such slots are left to the server. The last stretch counts, and what the disk takes.
+ */
 function longestUploadMs ({ limits: { maxUploadBytes }, pace: { minBytesPerSecond } }: Config): number {
-  return maxUploadBytes / Math.max(minBytesPerSecond, 1000) * 1000
+  return maxUploadBytes / minBytesPerSecond * 1000 + 10 * 60_000
 }
 
 function tellCopied ({ print }: Output, { json }: Options, copied: Copied, what: string): boolean {

@@ -46,7 +46,8 @@ export async function check (options: CheckOptions, mode: CheckMode = {}): Promi
   async function report (finding: Omit<Finding, 'repair'>, file: FoundFile | undefined, known: KnownFile | undefined): Promise<void> {
     const repairs: string[] = []
     if (mode.repair === true) {
-      if (file !== undefined) repairs.push(`moved to lost+found/${await audioUpkeep.quarantine(file.path)}`)
+      const name = file === undefined ? undefined : await audioUpkeep.quarantine(file.path)
+      if (name !== undefined) repairs.push(`moved to lost+found/${name}`)
       if (known !== undefined) {
         await upkeepStore.markLost(known.id, 'The audio of this voicemail is no longer on the disk.', clock())
         repairs.push('marked as lost')
@@ -57,9 +58,11 @@ export async function check (options: CheckOptions, mode: CheckMode = {}): Promi
 
   async function checkStrange (file: FoundFile): Promise<void> {
     const name = file.path.slice(file.path.indexOf('/') + 1)
-    if (isYoung(file.modifiedAtMs) || await upkeepStore.isAwaitingRemoval(name)) return
+    if (isYoung(file.modifiedAtMs)) return
     const known = await upkeepStore.findFile(name)
     if (known !== undefined && relativePath(name) === file.path) return
+    // In the order of a deletion: row, note, file, so that none under way, and none that has ended since the first look, is found here.
+    if (await upkeepStore.isAwaitingRemoval(name) || await audioUpkeep.look(file.path) === undefined) return
     await report({ kind: 'strange_file', path: file.path, voicemail: null, expected: null, found: file.bytes }, file, undefined)
   }
 

@@ -1,6 +1,6 @@
 import type { AudioStore } from '../stores/audio-store.js'
 import type { VoicemailStore } from '../stores/voicemail-store.js'
-import { removeFiles } from './removed-files.js'
+import { finishRemovals } from './removed-files.js'
 
 /**
  * Ends what a dead process had begun: half-written uploads go, files that were placed without a row too, and deletions are
@@ -10,7 +10,5 @@ export async function recover (stores: { voicemailStore: VoicemailStore, audioSt
   const { voicemailStore, audioStore } = stores
   const leftovers = await audioStore.leftovers()
   for (const fileName of leftovers) await audioStore.settle(fileName, await voicemailStore.isFileKnown(fileName))
-  const removals = await voicemailStore.pendingRemovals()
-  await removeFiles(stores, removals)
-  return { uploads: leftovers.length, removals: removals.length }
+  return { uploads: leftovers.length, removals: await finishRemovals(stores) }
 }

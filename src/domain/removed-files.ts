@@ -1,13 +1,26 @@
+import { AppError } from '../errors.js'
 import type { AudioStore } from '../stores/audio-store.js'
 import type { VoicemailStore } from '../stores/voicemail-store.js'
 
 /**
- * Takes files away whose removal was noted with the rows that named them, and then forgets the notes. A note that stays, because the
- * disk is full, does no harm: the next start finds nothing to remove.
+ * Takes files away whose removal was noted with the rows that named them, and then forgets the notes. A full disk keeps nobody from
+ * deleting: where it keeps a file or a note, `finishRemovals` comes back to them, and to what a broken disk kept, too.
  */
 export async function removeFiles (
   { voicemailStore, audioStore }: { voicemailStore: VoicemailStore, audioStore: AudioStore }, fileNames: string[]
 ): Promise<void> {
-  await audioStore.remove(fileNames)
+  try {
+    await audioStore.remove(fileNames)
+  } catch (error) {
+    if (error instanceof AppError && error.code === 'insufficient_storage') return
+    throw error
+  }
   await voicemailStore.forgetRemovals(fileNames).catch(() => {})
+}
+
+/** Takes away what was noted and is still there: a process died in between, or the disk would not let it go. Returns how many there were. */
+export async function finishRemovals (stores: { voicemailStore: VoicemailStore, audioStore: AudioStore }): Promise<number> {
+  const fileNames = await stores.voicemailStore.pendingRemovals()
+  await removeFiles(stores, fileNames)
+  return fileNames.length
 }

@@ -17,6 +17,8 @@ export interface SenderPace {
 }
 
 const WINDOW_MS = 30_000
+/** However little it has still to send: nobody waits for it any more. */
+const CUT_OFF = { connection: 'close' }
 
 export function createSenderPace ({ idleTimeoutMs, minBytesPerSecond }: PaceLimits): SenderPace {
   let windowMs = 0
@@ -28,13 +30,15 @@ export function createSenderPace ({ idleTimeoutMs, minBytesPerSecond }: PaceLimi
     patienceMs: () => Math.max(1, Math.min(idleTimeoutMs - silentMs, watchesRate ? WINDOW_MS - windowMs : Infinity)),
     waited: (ms, bytes) => {
       silentMs = bytes > 0 ? 0 : silentMs + ms
-      if (silentMs >= idleTimeoutMs) throw new AppError('sender_too_slow', `Nothing came for ${idleTimeoutMs / 1000} seconds.`)
+      if (silentMs >= idleTimeoutMs) throw new AppError('sender_too_slow', `Nothing came for ${idleTimeoutMs / 1000} seconds.`, { headers: CUT_OFF })
       windowMs += ms
       windowBytes += bytes
       if (!watchesRate || windowMs < WINDOW_MS) return
       const rate = Math.round(windowBytes / windowMs * 1000)
       if (rate < minBytesPerSecond) {
-        throw new AppError('sender_too_slow', `The upload came at ${rate} bytes per second.`, { expected: minBytesPerSecond, found: rate })
+        throw new AppError('sender_too_slow', `The upload came at ${rate} bytes per second.`, {
+          expected: minBytesPerSecond, found: rate, headers: CUT_OFF
+        })
       }
       windowMs = 0
       windowBytes = 0

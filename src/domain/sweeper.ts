@@ -34,9 +34,16 @@ export async function sweep (options: SweeperOptions, { dryRun = false, signal }
   const swept: Swept = { slots: 0, voicemails: 0, deletions: 0 }
   const isStopped = (): boolean => signal?.aborted === true
 
+  /** What a dry run has counted: a voicemail can be due for its age and for having been read. */
+  const counted = new Set<string>()
+
   /** Runs until a batch takes nothing away; a dry run looks once, without a bound. */
   async function inBatches (find: (limit: number) => Promise<Due[]>, remove: (due: Due[]) => Promise<number>): Promise<number> {
-    if (dryRun) return (await find(-1)).length
+    if (dryRun) {
+      const before = counted.size
+      for (const { id } of await find(-1)) counted.add(id)
+      return counted.size - before
+    }
     let count = 0
     for (let removed = 1; removed > 0 && !isStopped(); count += removed) {
       removed = await remove(await find(BATCH))
@@ -52,17 +59,27 @@ export async function sweep (options: SweeperOptions, { dryRun = false, signal }
     return removed.filter(row => row !== undefined).length
   }
 
-  const removeSlots = async (due: Due[]): Promise<number> =>
-    await upkeepStore.removeSlots(due.map(({ id }) => id).filter(id => !options.isReceiving(id)))
+  const removeSlots = async (due: Due[]): Promise<number> => await upkeepStore.removeSlots(due.map(({ id }) => id))
+  /** Looks on where all that it found are being received. */
+  async function findSlots (limit: number): Promise<Due[]> {
+    for (let held = 0; ;) {
+      const due = await upkeepStore.expiredSlots(nowMs - options.graceMs, limit < 0 ? limit : limit + held)
+      const free = due.filter(({ id }) => !options.isReceiving(id))
+      if (free.length > 0 || due.length === held) return free
+      held = due.length
+    }
+  }
 
-  swept.slots = await inBatches(async limit => await upkeepStore.expiredSlots(nowMs - options.graceMs, limit), removeSlots)
+  swept.slots = await inBatches(findSlots, removeSlots)
   if (options.retentionMs > 0) {
     swept.voicemails += await inBatches(async limit => await upkeepStore.storedBefore(nowMs - options.retentionMs, limit), removeVoicemails)
   }
   if (options.retentionReadMs > 0) {
     swept.voicemails += await inBatches(async limit => await upkeepStore.readBefore(nowMs - options.retentionReadMs, limit), removeVoicemails)
   }
-  if (!dryRun) {
+  if (dryRun) {
+    swept.deletions = await eventStore.countDeletions(nowMs - options.auditMs)
+  } else {
     for (let forgotten = 1; forgotten > 0 && !isStopped(); swept.deletions += forgotten) {
       forgotten = await eventStore.forgetDeletions(nowMs - options.auditMs, BATCH)
     }

@@ -6,9 +6,11 @@ const DEADLINE_MS = 30_000
 
 /** Cuts off senders whose JSON does not come to its end, in the scope that it is given. */
 export function limitBodyTime (app: FastifyInstance, deadlineMs = DEADLINE_MS): void {
-  app.addHook('preParsing', async ({ raw }, _reply, payload) => {
+  app.addHook('preParsing', async ({ raw }, reply, payload) => {
     const timer = setTimeout(() => {
-      answerUnparsable(Object.assign(new Error('the body did not come in time'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }), raw.socket)
+      // Answered already (a type that is not taken): a second answer would pass for that of the next request.
+      if (reply.raw.headersSent) raw.destroy()
+      else answerUnparsable(Object.assign(new Error('the body did not come in time'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }), raw.socket)
     }, deadlineMs)
     const clear = (): void => { clearTimeout(timer) }
     raw.once('end', clear).once('close', clear)

@@ -7,12 +7,15 @@ import { problemOf } from './problems.js'
 /** What a recorder's connection may idle (60 s, measured), and a little more. */
 const KEEP_ALIVE_TIMEOUT_MS = 75_000
 const HEADERS_TIMEOUT_MS = 30_000
+/** On which nothing moves, in either direction: a download that nobody reads any more. A player that goes on asks for the rest. */
+const STALLED_TIMEOUT_MS = 300_000
 
 /** Limits of Node's server. The bodies of uploads take the time they need; who falls silent is cut off elsewhere. */
 export function limitServer (server: Server): void {
   server.keepAliveTimeout = KEEP_ALIVE_TIMEOUT_MS
   server.headersTimeout = HEADERS_TIMEOUT_MS
   server.requestTimeout = 0
+  server.timeout = STALLED_TIMEOUT_MS
   server.maxHeadersCount = 100
 }
 

@@ -11,14 +11,18 @@ export interface StoppingOptions {
 /** An orderly end: requests under way finish, those that still come on open connections are 503, and after a while the rest is cut off. */
 export function stopInOrder (app: FastifyInstance, { timeoutMs, settled }: StoppingOptions): void {
   let isStopping = false
+  let timer: NodeJS.Timeout | undefined
   app.addHook('onRequest', async () => {
     if (!isStopping) return
     throw new AppError('shutting_down', 'This server is stopping.', { headers: { connection: 'close', 'retry-after': '5' } })
   })
   app.addHook('preClose', async () => {
     isStopping = true
-    const timer = setTimeout(() => { app.server.closeAllConnections() }, timeoutMs)
-    app.server.once('close', () => { clearTimeout(timer) })
+    timer = setTimeout(() => { app.server.closeAllConnections() }, timeoutMs)
   })
-  app.addHook('onClose', settled)
+  // By now the server is closed, if it ever listened.
+  app.addHook('onClose', async () => {
+    clearTimeout(timer)
+    await settled()
+  })
 }

@@ -50,10 +50,12 @@ export interface AudioStoreOptions {
   durability: 'full' | 'relaxed'
 }
 
-/** Gathered before they are written: fewer and larger writes cost less, and 64 uploads at once hold 16 MiB. */
+/** Gathered before they are written: fewer and larger writes cost less. */
 const WRITE_BYTES = 256 * 1024
+/** What all uploads together may gather: a thousand slow senders cost no more than 64 quick ones. */
+const GATHERED_BYTES = 64 * WRITE_BYTES
 /** A chunk costs memory beside its bytes, and a sender may cut a body into chunks of one byte. */
-const WRITE_CHUNKS = 1024
+const CHUNK_COST_BYTES = 256
 /** Up to here a file is read whole and sent at once, which is several times as fast as streaming it. */
 const READ_AT_ONCE_BYTES = 512 * 1024
 const READ_CHUNK_BYTES = 256 * 1024
@@ -71,32 +73,39 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
   await mkdir(incomingFolder, { recursive: true, mode: 0o700 })
   await mkdir(audioFolder, { recursive: true, mode: 0o700 })
 
+  let gatheredByAll = 0
+
   async function writeIncoming (fileName: string, chunks: AsyncIterable<Uint8Array>): Promise<WrittenFile> {
     const file = await open(incomingPath(fileName), 'wx', 0o600)
+    let cost = 0
+    const count = (bytes: number): void => {
+      cost += bytes
+      gatheredByAll += bytes
+    }
     try {
       const hash = createHash('sha256')
       let fileBytes = 0
       let gathered: Uint8Array[] = []
-      let gatheredBytes = 0
       const flush = async (): Promise<void> => {
         const [only] = gathered
         if (only === undefined) return
-        const bytes = gathered.length === 1 ? only : Buffer.concat(gathered, gatheredBytes)
+        const bytes = gathered.length === 1 ? only : Buffer.concat(gathered)
         gathered = []
-        gatheredBytes = 0
         await file.writeFile(bytes)
+        count(-cost)
       }
       for await (const chunk of chunks) {
         hash.update(chunk)
         fileBytes += chunk.byteLength
         gathered.push(chunk)
-        gatheredBytes += chunk.byteLength
-        if (gatheredBytes >= WRITE_BYTES || gathered.length === WRITE_CHUNKS) await flush()
+        count(chunk.byteLength + CHUNK_COST_BYTES)
+        if (cost >= WRITE_BYTES || gatheredByAll >= GATHERED_BYTES) await flush()
       }
       await flush()
       await syncFile(file)
       return { fileName, fileBytes, sha256: hash.digest('hex') }
     } finally {
+      count(-cost)
       await file.close()
     }
   }
@@ -120,21 +129,29 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
     await unlinkIfThere(incomingPath(fileName))
   }
 
+  /** Files that the disk would not let go: it is asked again, one with each upload, and at the next start. */
+  const refused = new Set<string>()
+
+  async function tryDiscard (fileName: string): Promise<void> {
+    await discard(fileName).then(() => { refused.delete(fileName) }, () => { refused.add(fileName) })
+  }
+
   return {
     relativePath,
     write: async (chunks, commit) => {
       const fileName = newName()
+      const [leftOver] = refused
+      if (leftOver !== undefined) await tryDiscard(leftOver)
       let result
       try {
         const file = await writeIncoming(fileName, chunks)
         await place(fileName)
         result = await commit(file)
       } catch (error) {
-        // Should the disk refuse this too, the entry in `incoming` is left, and the next start takes both away.
-        await discard(fileName).catch(() => {})
+        await tryDiscard(fileName)
         throw explainFullDisk(error)
       }
-      // The voicemail is stored: should this entry not go, the next start takes it away.
+      // The voicemail is stored: should this entry not go, it goes with the voicemail, or at the next start.
       await unlink(incomingPath(fileName)).catch(() => {})
       return result
     },
@@ -163,9 +180,13 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
       }
     },
     remove: async fileNames => {
-      for (const fileName of fileNames) await unlinkIfThere(audioPath(fileName))
-      for (const folder of new Set(fileNames.map(fileName => dirname(audioPath(fileName))))) {
-        await syncFolder(folder).catch(undefinedIfGone)
+      try {
+        for (const fileName of fileNames) await discard(fileName)
+        for (const folder of new Set(fileNames.map(fileName => dirname(audioPath(fileName))))) {
+          await syncFolder(folder).catch(undefinedIfGone)
+        }
+      } catch (error) {
+        throw explainFullDisk(error)
       }
     },
     leftovers: async () => (await readdir(incomingFolder)).filter(name => NAME.test(name)),

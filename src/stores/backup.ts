@@ -1,8 +1,10 @@
 import { constants } from 'node:fs'
-import { copyFile, link, lstat, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, link, lstat, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import { layoutOf } from './audio-layout.js'
+import { DATABASE_FILE } from './database.js'
+import { lockFolder } from './folder-lock.js'
 import { hasCode, undefinedIfGone } from './fs-errors.js'
 
 /** What a backup or a restore did. `missing` are files that rows name and nobody has. */
@@ -22,24 +24,39 @@ export class FolderError extends Error {
   override readonly name = 'FolderError'
 }
 
-const DATABASE = 'voicemaild.sqlite'
 const MARK = 'voicemaild-backup.json'
 const SECRETS = ['signing-key', 'admin-api-key']
+/** What SQLite may leave beside a database when its process is killed. */
+const BESIDE_ROWS = ['', '-journal', '-wal', '-shm']
 
 /**
  * Copies a data folder into `target`, which is empty or an older backup. First the rows, then the files that they name; the
  * older rows give way only when all of those are there, so that whenever this is cut off, one whole backup is left.
  */
-export async function backUp (target: string, { dataFolder, copyRows, isFileKnown, onProgress }: BackupOptions): Promise<Copied> {
-  const from = layoutOf(dataFolder)
-  const to = layoutOf(target)
+export async function backUp (target: string, options: BackupOptions): Promise<Copied> {
   await mkdir(target, { recursive: true, mode: 0o700 })
   const names = await readdir(target)
-  if (names.length > 0 && !names.includes(MARK)) throw new FolderError(`${target} is neither empty nor a backup of voicemaild.`)
-  if (names.length === 0) await writeMark(target, false)
+  if (!names.includes(MARK)) {
+    if (names.some(name => name !== `${MARK}.new`)) throw new FolderError(`${target} is neither empty nor a backup of voicemaild.`)
+    await writeMark(target, false)
+  }
+  // Two at once would take away what the other has brought.
+  const unlock = lockFolder(target)
+  if (unlock === undefined) throw new FolderError(`Another backup into ${target} is under way.`)
+  try {
+    return await backUpInto(target, options)
+  } finally {
+    unlock()
+  }
+}
 
-  const rows = join(target, `${DATABASE}.new`)
-  await rm(rows, { force: true })
+async function backUpInto (target: string, { dataFolder, copyRows, isFileKnown, onProgress }: BackupOptions): Promise<Copied> {
+  const from = layoutOf(dataFolder)
+  const to = layoutOf(target)
+  const rows = join(target, `${DATABASE_FILE}.new`)
+  for (const beside of BESIDE_ROWS) await rm(rows + beside, { force: true })
+  // Made here, because SQLite would make it with whatever mode it is left.
+  await writeFile(rows, '', { mode: 0o600, flag: 'wx' })
   await copyRows(rows)
   const result: Copied = { files: 0, copied: 0, removed: 0, missing: [] }
   const kept = new Set<string>()
@@ -49,13 +66,13 @@ export async function backUp (target: string, { dataFolder, copyRows, isFileKnow
     database.exec('DELETE FROM removals')
     const files = filesOf(database)
     const forget = database.prepare('DELETE FROM voicemails WHERE file_name = ?')
-    for (const [done, { fileName, fileBytes }] of files.entries()) {
+    for (const [done, { fileName, fileBytes, isLost }] of files.entries()) {
       onProgress?.(done, files.length)
       const outcome = await bring(from.audioPath(fileName), to.audioPath(fileName), fileBytes, true)
       if (outcome === 'missing') {
-        // Deleted since the rows were copied, or lost.
-        if (await isFileKnown(fileName)) result.missing.push(fileName)
-        else forget.run(fileName)
+        // Deleted since the rows were copied, or lost; what `check --repair` has marked is no news.
+        if (!await isFileKnown(fileName)) forget.run(fileName)
+        else if (!isLost) result.missing.push(fileName)
         continue
       }
       kept.add(fileName)
@@ -69,7 +86,7 @@ export async function backUp (target: string, { dataFolder, copyRows, isFileKnow
   for (const secret of SECRETS) await bring(join(dataFolder, secret), join(target, secret), undefined, false)
   await syncFolders(to.audioFolder)
   await sync(rows)
-  await rename(rows, join(target, DATABASE))
+  await rename(rows, join(target, DATABASE_FILE))
   await sync(target)
   result.removed = await removeOthers(to.audioFolder, kept)
   await writeMark(target, true)
@@ -80,21 +97,22 @@ export async function backUp (target: string, { dataFolder, copyRows, isFileKnow
 export async function restore (source: string, dataFolder: string, onProgress?: (done: number, total: number) => void): Promise<Copied> {
   const mark = await readFile(join(source, MARK), 'utf8').catch(undefinedIfGone)
   if (mark === undefined || !mark.includes('"complete":true')) throw new FolderError(`${source} is no complete backup of voicemaild.`)
+  await requireRows(join(source, DATABASE_FILE))
   await mkdir(dataFolder, { recursive: true, mode: 0o700 })
   if ((await readdir(dataFolder)).some(name => name !== '.gitkeep')) throw new FolderError(`${dataFolder} is not empty.`)
 
   const from = layoutOf(source)
   const to = layoutOf(dataFolder)
   const result: Copied = { files: 0, copied: 0, removed: 0, missing: [] }
-  const rows = join(dataFolder, `${DATABASE}.new`)
-  await bring(join(source, DATABASE), rows, undefined, false)
+  const rows = join(dataFolder, `${DATABASE_FILE}.new`)
+  await bring(join(source, DATABASE_FILE), rows, undefined, false)
   const database = new Sqlite(rows)
   try {
     const files = filesOf(database)
-    for (const [done, { fileName, fileBytes }] of files.entries()) {
+    for (const [done, { fileName, fileBytes, isLost }] of files.entries()) {
       onProgress?.(done, files.length)
-      if (await bring(from.audioPath(fileName), to.audioPath(fileName), fileBytes, false) === 'missing') result.missing.push(fileName)
-      else result.copied += 1
+      if (await bring(from.audioPath(fileName), to.audioPath(fileName), fileBytes, false) !== 'missing') result.copied += 1
+      else if (!isLost) result.missing.push(fileName)
     }
     onProgress?.(files.length, files.length)
     result.files = result.copied
@@ -104,16 +122,39 @@ export async function restore (source: string, dataFolder: string, onProgress?: 
   for (const secret of SECRETS) await bring(join(source, secret), join(dataFolder, secret), undefined, false)
   await mkdir(to.audioFolder, { recursive: true, mode: 0o700 })
   await syncFolders(to.audioFolder)
-  await rename(rows, join(dataFolder, DATABASE))
+  await rename(rows, join(dataFolder, DATABASE_FILE))
   await sync(dataFolder)
   return result
 }
 
-/** Names that are not this program's own are passed over: a backup may come from anywhere. */
-function filesOf (database: Sqlite.Database): Array<{ fileName: string, fileBytes: number }> {
-  return database.prepare<[], { fileName: string, fileBytes: number }>(
-    'SELECT file_name AS fileName, file_bytes AS fileBytes FROM voicemails WHERE file_name IS NOT NULL'
-  ).all().filter(({ fileName }) => /^[0-9a-z]{24}$/.test(fileName))
+/** `isLost` where `check --repair` has marked it. */
+interface NamedFile { fileName: string, fileBytes: number, isLost: number }
+
+function filesOf (database: Sqlite.Database): NamedFile[] {
+  return database.prepare<[], NamedFile>(
+    "SELECT file_name AS fileName, file_bytes AS fileBytes, failure_code IS 'audio_lost' AS isLost FROM voicemails WHERE file_name IS NOT NULL"
+  ).all()
+}
+
+/**
+ * Throws where the rows of a backup cannot be read, or name what this program never made: a backup may come from anywhere, and a server
+ * would go by those names, out of its folder, to read and to remove.
+ */
+async function requireRows (path: string): Promise<void> {
+  if ((await lstat(path).catch(undefinedIfGone))?.isFile() !== true) throw new FolderError(`${path} cannot be read as the rows of a backup (no file).`)
+  let names: string[]
+  try {
+    const database = new Sqlite(path, { readonly: true, fileMustExist: true })
+    try {
+      names = database.prepare<[], string>('SELECT file_name FROM voicemails WHERE file_name IS NOT NULL UNION ALL SELECT file_name FROM removals').pluck().all()
+    } finally {
+      database.close()
+    }
+  } catch (error) {
+    throw new FolderError(`${path} cannot be read as the rows of a backup (${error instanceof Error ? error.message : 'unreadable'}).`)
+  }
+  const strange = names.find(name => !/^[0-9a-z]{24}$/.test(name))
+  if (strange !== undefined) throw new FolderError(`${path} names a file that voicemaild did not make: ${JSON.stringify(strange)}.`)
 }
 
 /**
@@ -133,6 +174,8 @@ async function bring (from: string, to: string, bytes: number | undefined, mayLi
     } catch (error) {
       if (undefinedIfGone(error) === undefined) return 'missing'
     }
+    // A backup that came from elsewhere may have brought other modes.
+    await chmod(draft, 0o600)
     await sync(draft)
   }
   await rename(draft, to)
@@ -148,12 +191,10 @@ function notLinked (error: unknown): boolean {
 
 async function removeOthers (audioFolder: string, kept: ReadonlySet<string>): Promise<number> {
   let removed = 0
-  for (const shard of await readdir(audioFolder).catch(undefinedIfGone) ?? []) {
-    for (const name of await readdir(join(audioFolder, shard))) {
-      if (kept.has(name)) continue
-      await rm(join(audioFolder, shard, name))
-      removed += 1
-    }
+  for (const entry of await readdir(audioFolder, { recursive: true, withFileTypes: true }).catch(undefinedIfGone) ?? []) {
+    if (entry.isDirectory() || kept.has(entry.name)) continue
+    await rm(join(entry.parentPath, entry.name))
+    removed += 1
   }
   return removed
 }
@@ -168,6 +209,7 @@ async function writeMark (folder: string, complete: boolean): Promise<void> {
 
 async function syncFolders (audioFolder: string): Promise<void> {
   for (const shard of await readdir(audioFolder).catch(undefinedIfGone) ?? []) await sync(join(audioFolder, shard))
+  await sync(audioFolder).catch(undefinedIfGone)
 }
 
 async function sync (path: string): Promise<void> {

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import Sqlite from 'better-sqlite3'
 import { drizzle, type BetterSQLite3Database } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
+import { createDiskReserve } from './disk-reserve.js'
 import { createWriteQueue, type WriteQueue } from './write-queue.js'
 
 /** The rows of one data folder: reads go through `read`, everything that changes them through `write`. */
@@ -25,14 +26,54 @@ export interface DatabaseOptions {
   durability: 'full' | 'relaxed'
 }
 
+/** The database, in the data folder. */
+export const DATABASE_FILE = 'voicemaild.sqlite'
+
 /** How long a write waits for another process (a command beside the server) to end its own transaction. */
 const BUSY_TIMEOUT_MS = 10_000
+/** How often the reserve is looked after: it is taken again when a full disk has room again. */
+const RESERVE_EVERY_MS = 60_000
 
 const MIGRATIONS_FOLDER = fileURLToPath(new URL('../../drizzle/', import.meta.url))
 
-/** Opens (or makes) `voicemaild.sqlite` in the data folder, with every migration applied. */
-export function openDatabase (dataFolder: string, { durability }: DatabaseOptions): Database {
-  const path = join(dataFolder, 'voicemaild.sqlite')
+/** Opens (or makes) `voicemaild.sqlite` in the data folder, with every migration applied; on a full disk too, as long as the reserve lasts. */
+export function openDatabase (dataFolder: string, options: DatabaseOptions): Database {
+  const reserve = createDiskReserve(dataFolder)
+  const { sqlite, read } = openRows()
+  reserve.take()
+  const looking = setInterval(reserve.take, RESERVE_EVERY_MS).unref()
+  const queue = createWriteQueue(sqlite, () => {
+    reserve.giveUp()
+    foldLog(sqlite)
+  })
+  return {
+    read,
+    write: queue.write,
+    probe: () => { sqlite.transaction(() => {}).immediate() },
+    copyTo: async path => { await sqlite.backup(path) },
+    close: async () => {
+      clearInterval(looking)
+      await queue.idle()
+      if (!sqlite.open) return
+      sqlite.close()
+      // On a full disk the room that the log had.
+      reserve.takeTheLast()
+    }
+  }
+
+  function openRows (): ReturnType<typeof openMigrated> {
+    try {
+      return openMigrated(dataFolder, options)
+    } catch (error) {
+      // SQLite makes files when it opens, and tells a disk without room for them in several ways.
+      if (!(error instanceof Sqlite.SqliteError && /^SQLITE_(FULL|CANTOPEN|IOERR)/.test(error.code) && reserve.giveUp())) throw error
+      return openMigrated(dataFolder, options)
+    }
+  }
+}
+
+function openMigrated (dataFolder: string, { durability }: DatabaseOptions): { sqlite: Sqlite.Database, read: BetterSQLite3Database } {
+  const path = join(dataFolder, DATABASE_FILE)
   makePrivate(path)
   const sqlite = new Sqlite(path, { timeout: BUSY_TIMEOUT_MS })
   try {
@@ -41,20 +82,19 @@ export function openDatabase (dataFolder: string, { durability }: DatabaseOption
     const read = drizzle(sqlite)
     migrateAlone(sqlite, () => { migrate(read, { migrationsFolder: MIGRATIONS_FOLDER }) })
     sqlite.pragma('foreign_keys = ON')
-    const queue = createWriteQueue(sqlite)
-    return {
-      read,
-      write: queue.write,
-      probe: () => { sqlite.transaction(() => {}).immediate() },
-      copyTo: async path => { await sqlite.backup(path) },
-      close: async () => {
-        await queue.idle()
-        if (sqlite.open) sqlite.close()
-      }
-    }
+    return { sqlite, read }
   } catch (error) {
     sqlite.close()
     throw error
+  }
+}
+
+/** Moves what the write-ahead log holds into the database, as far as readers allow, so that the log is written from its beginning again. */
+function foldLog (sqlite: Sqlite.Database): void {
+  try {
+    sqlite.pragma('wal_checkpoint(PASSIVE)')
+  } catch {
+    // The disk has no room for that either: the write that comes next says so.
   }
 }
 

@@ -10,6 +10,7 @@ export interface EventStore {
   add: (event: NewEvent, limit: number) => Promise<void>
   /** Oldest first. */
   list: (accountId: number, voicemailId: string) => Promise<EventRow[]>
+  countDeletions: (beforeMs: number) => Promise<number>
   /** Forgets at most `limit` deletions from before that moment; returns how many. */
   forgetDeletions: (beforeMs: number, limit: number) => Promise<number>
 }
@@ -29,8 +30,9 @@ export function createEventStore ({ read, write }: Database): EventStore {
   const countOf = read.select({ n: count() }).from(events).where(ofVoicemail).prepare()
   const oldest = read.select({ id: events.id }).from(events).where(ofVoicemail).orderBy(asc(events.id)).limit(sql.placeholder('limit')).prepare()
   const all = read.select().from(events).where(and(ofVoicemail, eq(events.accountId, sql.placeholder('accountId')))).orderBy(asc(events.id)).prepare()
-  const oldDeletions = read.select({ id: events.id }).from(events)
-    .where(and(sql`${events.kind} = 'deleted'`, lt(events.atMs, sql.placeholder('beforeMs')))).limit(sql.placeholder('limit')).prepare()
+  const isOldDeletion = and(sql`${events.kind} = 'deleted'`, lt(events.atMs, sql.placeholder('beforeMs')))
+  const countOldDeletions = read.select({ n: count() }).from(events).where(isOldDeletion).prepare()
+  const oldDeletions = read.select({ id: events.id }).from(events).where(isOldDeletion).limit(sql.placeholder('limit')).prepare()
   const forget = (ids: Array<{ id: number }>): void => {
     if (ids.length > 0) read.delete(events).where(inArray(events.id, ids.map(({ id }) => id))).run()
   }
@@ -46,6 +48,7 @@ export function createEventStore ({ read, write }: Database): EventStore {
       })
     },
     list: async (accountId, voicemailId) => all.all({ accountId, voicemailId }),
+    countDeletions: async beforeMs => countOldDeletions.get({ beforeMs })?.n ?? 0,
     forgetDeletions: async (beforeMs, limit) => await write(() => {
       const ids = oldDeletions.all({ beforeMs, limit })
       forget(ids)

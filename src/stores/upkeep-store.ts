@@ -1,4 +1,5 @@
 import { and, asc, eq, gte, inArray, isNotNull, isNull, lt, sql } from 'drizzle-orm'
+import { shardOf } from './audio-layout.js'
 import type { Database } from './database.js'
 import { removals, voicemails, type VoicemailRow } from './tables.js'
 
@@ -55,7 +56,8 @@ export function createUpkeepStore ({ read, write }: Database): UpkeepStore {
   const oldRead = read.select(due).from(voicemails).where(and(isNotNull(voicemails.readAtMs), lt(voicemails.readAtMs, beforeMs))).limit(limit).prepare()
 
   return {
-    filesIn: async shard => inRange.all({ from: shard, to: `${shard}~` }),
+    // A folder with a shorter name is nobody's shard, though names of other shards begin with it.
+    filesIn: async shard => inRange.all({ from: shard, to: `${shard}~` }).filter(({ fileName }) => shardOf(fileName) === shard),
     shards: async () => shards.all().map(({ shard }) => shard),
     findFile: async fileName => byFile.get({ fileName }),
     isAwaitingRemoval: async fileName => removalOf.get({ fileName }) !== undefined,

@@ -1,5 +1,5 @@
 import type Sqlite from 'better-sqlite3'
-import { explainFullDisk } from './disk-full.js'
+import { explainFullDisk, isFullDisk } from './disk-full.js'
 
 export interface WriteQueue {
   /**
@@ -19,9 +19,9 @@ interface Waiting {
 
 /**
  * Group commit: at 32 callers one transaction for all of them is several times as fast as one each, because each COMMIT waits
- * for the disk.
+ * for the disk. `makeRoom` is asked where the disk is full, and the same changes are tried once more.
  */
-export function createWriteQueue (sqlite: Sqlite.Database): WriteQueue {
+export function createWriteQueue (sqlite: Sqlite.Database, makeRoom = (): void => {}): WriteQueue {
   let waiting: Waiting[] = []
   let whenIdle: Array<() => void> = []
   const savepoint = sqlite.prepare('SAVEPOINT change')
@@ -29,11 +29,26 @@ export function createWriteQueue (sqlite: Sqlite.Database): WriteQueue {
   const release = sqlite.prepare('RELEASE change')
   const together = sqlite.transaction((batch: Waiting[]) => batch.map(({ run }) => run()))
 
+  /** A full disk is everybody's: all of a batch is tried once more before anybody is told. */
+  let mayMakeRoom = true
+
+  function commit (batch: Waiting[]): Array<() => void> {
+    try {
+      mayMakeRoom = true
+      return together.immediate(batch)
+    } catch (error) {
+      if (!isFullDisk(error)) throw error
+      mayMakeRoom = false
+      makeRoom()
+      return together.immediate(batch)
+    }
+  }
+
   function flush (): void {
     const batch = waiting
     waiting = []
     try {
-      for (const answer of together.immediate(batch)) answer()
+      for (const answer of commit(batch)) answer()
     } catch (error) {
       // BEGIN or COMMIT failed: nothing of this batch happened.
       for (const { reject } of batch) reject(explainFullDisk(error))
@@ -53,7 +68,7 @@ export function createWriteQueue (sqlite: Sqlite.Database): WriteQueue {
           return () => { resolve(value) }
         } catch (error) {
           // SQLite undid the whole transaction by itself (a full disk, an I/O error): the others were undone with it.
-          if (!sqlite.inTransaction) throw error
+          if (!sqlite.inTransaction || (mayMakeRoom && isFullDisk(error))) throw error
           undo.run()
           release.run()
           return () => { reject(explainFullDisk(error)) }
