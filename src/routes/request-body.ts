@@ -33,8 +33,11 @@ export async function * readBody (request: IncomingMessage, signal: AbortSignal,
       let isIdle = false
       await new Promise<void>(resolve => {
         const timer = setTimeout(() => {
-          isIdle = true
-          resolve()
+          // Where it is this process that was held up, what has come meanwhile is read first.
+          setImmediate(() => {
+            isIdle = true
+            resolve()
+          })
         }, idleTimeoutMs)
         wake = () => {
           clearTimeout(timer)
