@@ -59,7 +59,7 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
     trustProxy: config.trustProxy,
     bodyLimit: 64 * 1024,
     // The recorder calls /api/...: one rewrite, and every path is served at the root and below /api.
-    rewriteUrl: ({ url = '/' }) => url.replace(/^(?:https?:\/\/[^/?#]*)?\/api(?=\/)/i, ''),
+    rewriteUrl: ({ url = '/' }) => url.replace(/^(?:https?:\/\/[^/?#]*)?\/api(?=\/)/, ''),
     routerOptions: { maxParamLength: 2048 },
     frameworkErrors: answerUnrouted,
     clientErrorHandler: answerUnparsable,

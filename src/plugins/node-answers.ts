@@ -38,16 +38,14 @@ function unparsable (code: string | undefined): AppError {
 export function collectMethods (app: FastifyInstance): () => void {
   // Fastify knows but the common ones, and has no path at all for the others.
   for (const method of METHODS) if (!app.supportedMethods.includes(method)) app.addHttpMethod(method, { hasBody: true })
-  const methodsOf = new Map<string, Set<string>>()
-  app.addHook('onRoute', ({ url, method }) => {
-    const methods = methodsOf.get(url) ?? new Set()
-    for (const one of [method].flat()) methods.add(one)
-    methodsOf.set(url, methods)
-  })
+  const urls = new Set<string>()
+  app.addHook('onRoute', ({ url }) => { urls.add(url) })
   return () => {
-    for (const [url, methods] of [...methodsOf]) {
-      const allow = [...methods].sort().join(', ')
-      const others = METHODS.filter(method => !methods.has(method))
+    for (const url of [...urls]) {
+      // The router knows them all: the hook is not told of a method that came with a trailing slash.
+      const methods = METHODS.filter(method => app.hasRoute({ url, method }))
+      const allow = methods.join(', ')
+      const others = METHODS.filter(method => !methods.includes(method))
       app.route({
         method: others,
         url,

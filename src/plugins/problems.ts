@@ -55,7 +55,7 @@ export function problemOf (error: AppError, requestId: string): { status: number
   const { expected, found, errors, headers = {} } = error.facts
   return {
     status,
-    headers: { ...SECURITY_HEADERS, ...headers, 'content-type': 'application/problem+json', 'cache-control': 'no-store' },
+    headers: { ...SECURITY_HEADERS, ...headers, 'content-type': 'application/problem+json' },
     problem: {
       type: 'about:blank',
       title: STATUS_CODES[status],
@@ -84,7 +84,7 @@ export function answerProblems (app: FastifyInstance): void {
 
 /** Answers what no route was looked up for (`frameworkErrors`): no hook runs for it, not even the one that logs. */
 export function answerUnrouted (thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  reply.raw.once('finish', () => { logRequest(request, reply) })
+  reply.raw.once('close', () => { logRequest(request, reply) })
   sendProblem(thrown, request, reply)
 }
 
