@@ -15,7 +15,7 @@ import { createAuth } from './plugins/auth.js'
 import { takeJson } from './plugins/json-bodies.js'
 import { limitBodyTime } from './plugins/body-deadline.js'
 import { countRequests } from './plugins/metrics.js'
-import { answerUnparsable, collectMethods, limitServer } from './plugins/node-answers.js'
+import { collectMethods, createSocketAnswers, limitServer } from './plugins/node-answers.js'
 import { describeApi } from './plugins/openapi.js'
 import { answerProblems, answerUnrouted } from './plugins/problems.js'
 import { logRequests } from './plugins/request-log.js'
@@ -62,6 +62,7 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
   const voicemails = createVoicemails({ ...deps, ...config, uploads })
   const access = createAccessRecord(deps)
 
+  const socketAnswers = createSocketAnswers()
   const app = fastify({
     logger: { level: config.logLevel, base: null, ...deps.logStream !== undefined && { stream: deps.logStream } },
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
@@ -69,14 +70,15 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
     trustProxy: config.trustProxy,
     bodyLimit: 64 * 1024,
     // The recorder calls /api/...: one rewrite, and every path is served at the root and below /api.
-    rewriteUrl: ({ url = '/' }) => url.replace(/^(?:https?:\/\/[^/?#]*)?\/api(?=\/)/i, ''),
+    rewriteUrl: ({ url = '/' }) => url.replace(/^(?:https?:\/\/[^/?#]*)?\/api(?=\/)/, ''),
     routerOptions: { maxParamLength: 2048 },
     frameworkErrors: answerUnrouted,
-    clientErrorHandler: answerUnparsable,
+    clientErrorHandler: socketAnswers.answerUnparsable,
     // stopInOrder answers in our words.
     return503OnClosing: false
   })
-  limitServer(app.server)
+  limitServer(app.server, config.pace)
+  socketAnswers.watch(app.server)
   takeJson(app)
   answerProblems(app)
   addSecurityHeaders(app)
@@ -104,7 +106,7 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
   // Callers with a key or a token.
   await app.register(async app => {
     app.addHook('onRequest', auth.authenticate)
-    limitBodyTime(app)
+    limitBodyTime(app, socketAnswers)
     await app.register(voicemailRoutes({ voicemails, access, auth, json }))
     await app.register(ownAccountRoutes({ accounts, auth }))
     await app.register(accountRoutes({ accounts, auth }))

@@ -119,3 +119,22 @@ export const DURATIONS: Readonly<Record<string, number>> = {
   'speech-24k.opus': 6.712,
   'ffmpeg-libopus-16k.opus': 6.712
 }
+
+/** A whole WAV file of so many bytes: mono, 8 kHz, 16 bits, in which no two places look the same. */
+export function wavOf (totalBytes: number): Buffer {
+  const file = Buffer.alloc(totalBytes)
+  for (let at = 44; at + 4 <= totalBytes; at += 4) file.writeUInt32LE(Math.imul(at, 2654435761) >>> 0, at)
+  file.write('RIFF', 0, 'latin1')
+  file.writeUInt32LE(totalBytes - 8, 4)
+  file.write('WAVEfmt ', 8, 'latin1')
+  file.writeUInt32LE(16, 16)
+  file.writeUInt16LE(1, 20)
+  file.writeUInt16LE(1, 22)
+  file.writeUInt32LE(8000, 24)
+  file.writeUInt32LE(16_000, 28)
+  file.writeUInt16LE(2, 32)
+  file.writeUInt16LE(16, 34)
+  file.write('data', 36, 'latin1')
+  file.writeUInt32LE(totalBytes - 44, 40)
+  return file
+}

@@ -29,16 +29,16 @@ export async function startServer (command: readonly [string, ...string[]], sett
 }
 
 /** Opens an account where there is none, and returns its id. */
-export async function someAccount (url: string): Promise<number> {
-  await (await fetch(`${url}/accounts`, { method: 'POST', headers: HEADERS, body: JSON.stringify({ sip_uri: 'sip:bob@sip.example.org' }) })).arrayBuffer()
-  const { id } = await (await fetch(`${url}/accounts/bob@sip.example.org/search`, { headers: { 'x-api-key': ADMIN_KEY } })).json() as { id: number }
+export async function someAccount (url: string, headers = HEADERS): Promise<number> {
+  await (await fetch(`${url}/accounts`, { method: 'POST', headers, body: JSON.stringify({ sip_uri: 'sip:bob@sip.example.org' }) })).arrayBuffer()
+  const { id } = await (await fetch(`${url}/accounts/bob@sip.example.org/search`, { headers })).json() as { id: number }
   return id
 }
 
 /** Opens a slot for `audio/wav`; `path` is that of its upload URL. Status and code where it is refused. */
-export async function someSlot (url: string, account: number): Promise<{ status: number, id: string, path: string }> {
+export async function someSlot (url: string, account: number, headers = HEADERS): Promise<{ status: number, id: string, path: string }> {
   const response = await fetch(`${url}/accounts/${account}/voicemails`, {
-    method: 'POST', headers: HEADERS, body: JSON.stringify({ sip_from: 'sip:alice@sip.example.org', content_type: 'audio/wav' })
+    method: 'POST', headers, body: JSON.stringify({ sip_from: 'sip:alice@sip.example.org', content_type: 'audio/wav' })
   })
   const body = await response.json() as { id?: string, upload_url?: string }
   return { status: response.status, id: body.id ?? '', path: body.upload_url === undefined ? '' : new URL(body.upload_url).pathname }

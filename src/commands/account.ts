@@ -40,12 +40,17 @@ export async function removeAccount (accounts: Accounts, { print }: Output, idOr
   print(json === true ? JSON.stringify({ id, deleted: true }) : `Removed account ${id} (${sipUri}) with ${storedMessages} voicemails.`)
 }
 
+/** A quota as it is said on a command line. */
+export type Limit = number | 'default'
+
+const toQuota = (limit: Limit | undefined): number | null | undefined => limit === 'default' ? null : limit
+
 /** Shows what an account may hold, after changing it where it is said how. */
 export async function accountQuota (
-  accounts: Accounts, { print }: Output, idOrAddress: string, { json, bytes, messages }: Options & { bytes?: number | null, messages?: number | null }
+  accounts: Accounts, { print }: Output, idOrAddress: string, { json, bytes, messages }: Options & { bytes?: Limit, messages?: Limit }
 ): Promise<void> {
   const { id } = await findAccount(accounts, idOrAddress)
-  const quota = quotaJson(await accounts.setQuota(id, { quotaBytes: bytes, quotaMessages: messages }))
+  const quota = quotaJson(await accounts.setQuota(id, { quotaBytes: toQuota(bytes), quotaMessages: toQuota(messages) }))
   const limit = (value: number | null): string => value === null ? 'default' : value === 0 ? 'no limit' : String(value)
   print(json === true
     ? JSON.stringify(quota, null, 2)

@@ -5,7 +5,7 @@ import { readConfig, SettingError, type Config } from '../config.js'
 import { createAccounts, type Accounts } from '../domain/accounts.js'
 import type { Clock } from '../domain/clock.js'
 import { readVersion } from '../version.js'
-import { accountQuota, addAccount, importAccountFile, listAccounts, removeAccount, showAccount } from './account.js'
+import { accountQuota, addAccount, importAccountFile, listAccounts, removeAccount, showAccount, type Limit } from './account.js'
 import { withData } from './data.js'
 import { addKey, checkNewKey, listKeys, removeKey } from './key.js'
 import { CommandError, UsageError, type Output } from './output.js'
@@ -94,9 +94,9 @@ export async function runProgram ({ args, env, clock, output }: ProgramOptions):
   }
 }
 
-/** For the quota of one account: a number, or null for what the settings say. */
-function parseLimit (text: string): number | null {
-  if (text === 'default') return null
+/** For the quota of one account: a number, or `default` for what the settings say. */
+function parseLimit (text: string): Limit {
+  if (text === 'default') return text
   const limit = Number(text)
   if (/^[0-9]+$/.test(text) && Number.isSafeInteger(limit)) return limit
   throw new InvalidArgumentError('Expected a whole number, or default.')

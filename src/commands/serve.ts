@@ -28,6 +28,7 @@ export async function serve (config: Config, clock: Clock, { tell }: Output): Pr
       if (recovered.uploads + recovered.removals > 0) {
         tell(`Ended what was cut off: ${recovered.uploads} uploads, ${recovered.removals} deletions`)
       }
+      if (recovered.failed.length > 0) tell(`The disk does not let go of ${recovered.failed.length} files; the next start tries again`)
       const stopLooking = new AbortController()
       const looked = lookAround(config, data, app.log, stopLooking.signal)
       await stop

@@ -1,6 +1,6 @@
 import { AppError } from '../errors.js'
 import { expectWord, need, refusal, skip, type Reading } from './byte-reading.js'
-import { expectCapture, findCapture, OggCrc, readPage, type OggPage } from './ogg-page.js'
+import { expectCapture, findCapture, OggCrc, packetsOf, readPage, type OggPage } from './ogg-page.js'
 import { OpusStream, packetSamples } from './opus-stream.js'
 
 const CUT = 'The Ogg file ends before its first packet of Opus sound.'
@@ -49,8 +49,9 @@ export function * readOggOpus (): Reading<number> {
 
 /** The identification header, alone on the first page of a stream (RFC 7845 sections 3 and 5.1); refused at its first wrong byte. */
 function * readHead (page: OggPage): Reading<OpusStream> {
-  if (page.size < 19 || page.lacing.findIndex(length => length < 255) !== page.lacing.length - 1) {
-    throw refusal(NO_HEAD, 'a page with one packet of at least 19 bytes', `${page.lacing.length} segments, ${page.size} bytes`)
+  const packets = packetsOf(page)
+  if (packets.length !== 1 || packets[0]?.ends !== true || page.size < 19) {
+    throw refusal(NO_HEAD, 'a page with one packet of at least 19 bytes', `a page with ${packets.length}, ${page.size} bytes in all`)
   }
   const crc = new OggCrc(page)
   yield * expectPrefix('OpusHead', NO_HEAD, crc)
@@ -93,20 +94,17 @@ function * readHead (page: OggPage): Reading<OpusStream> {
 /** A page of the comment header (RFC 7845 section 5.2): the packet spans as many as it likes, and the sound begins on a new one. */
 function * readTags (page: OggPage, stream: OpusStream): Reading<void> {
   const crc = new OggCrc(page)
-  const begins = !stream.tagsBegun && page.size > 0
-  if (begins) {
-    const length = firstPacketLength(page.lacing)
-    if (length < 8) throw refusal(NO_TAGS, 'a packet of at least 8 bytes', length)
+  const packets = packetsOf(page)
+  const [first] = packets
+  let rest = page.size
+  if (first !== undefined && !stream.tagsBegun) {
+    if (first.length < 8) throw refusal(NO_TAGS, 'a packet of at least 8 bytes', first.length)
     yield * expectPrefix('OpusTags', NO_TAGS, crc)
     stream.tagsBegun = true
+    rest -= 8
   }
-  yield * endHeaderPage(page, page.size - (begins ? 8 : 0), crc)
-  if (stream.tagsBegun && page.lacing.some(length => length < 255)) stream.awaitsTags = false
-}
-
-function firstPacketLength (lacing: Buffer): number {
-  const end = lacing.findIndex(length => length < 255)
-  return lacing.subarray(0, end === -1 ? lacing.length : end + 1).reduce((sum, length) => sum + length, 0)
+  yield * endHeaderPage(page, rest, crc)
+  stream.awaitsTags = !packets.some(packet => packet.ends)
 }
 
 function * expectPrefix (word: string, sentence: string, crc: OggCrc): Reading<void> {
@@ -125,30 +123,15 @@ const hex = (checksum: number): string => `0x${checksum.toString(16).padStart(8,
 
 /** A page of sound: jumps over it but for the first two bytes of each packet, which tell its length (RFC 6716 section 3.1). */
 function * readSound (page: OggPage, stream: OpusStream): Reading<void> {
-  // The packets that begin here: where, how many bytes of them are here, and whether they end here.
-  const packets: { at: number, length: number, ends: boolean }[] = []
-  let continuedEnds = false
-  let at = 0
-  let length = 0
-  let isContinued = page.isContinued
-  page.lacing.forEach((segment, index) => {
-    length += segment
-    const ends = segment < 255
-    if (!ends && index < page.lacing.length - 1) return
-    if (isContinued) continuedEnds = ends
-    else packets.push({ at, length, ends })
-    isContinued = false
-    at += length
-    length = 0
-  })
-
-  const starts = new Uint8Array(packets.length * 2)
+  const packets = packetsOf(page)
+  // An empty packet is no sound, and has no byte to be read.
+  const begun = packets.filter(packet => packet.begins && packet.length > 0)
+  const starts = new Uint8Array(begun.length * 2)
   let passed = 0
   let next = 0
   const there = yield * skip(page.size, piece => {
     for (; next < starts.length; next++) {
-      const packet = packets[next >> 1]
-      const offset = packet === undefined ? Infinity : packet.at + next % 2 - passed
+      const offset = (begun[next >> 1]?.at ?? Infinity) + next % 2 - passed
       if (offset >= piece.length) break
       starts[next] = piece[offset] ?? 0
     }
@@ -156,8 +139,8 @@ function * readSound (page: OggPage, stream: OpusStream): Reading<void> {
   })
   if (there < page.size) return
 
-  stream.beginPage(page.isContinued, continuedEnds)
-  packets.forEach(({ length, ends }, index) => {
+  stream.beginPage(page.isContinued, packets[0]?.ends === true)
+  begun.forEach(({ length, ends }, index) => {
     stream.addPacket(packetSamples(length, starts[2 * index] ?? 0, starts[2 * index + 1] ?? 0), ends)
   })
   stream.endPage(page.granule, page.isLastOfStream)

@@ -22,6 +22,32 @@ export interface OggPage {
   header: readonly Buffer[]
 }
 
+/** What of a packet lies on a page. */
+export interface PacketPart {
+  /** The byte of the body where it begins. */
+  at: number
+  length: number
+  /** Whether the packet begins and ends on this page. */
+  begins: boolean
+  ends: boolean
+}
+
+/** The packets that segments make up (RFC 3533 section 5). */
+export function packetsOf ({ lacing, isContinued }: OggPage): PacketPart[] {
+  const packets: PacketPart[] = []
+  let at = 0
+  let length = 0
+  lacing.forEach((segment, index) => {
+    length += segment
+    const ends = segment < 255
+    if (!ends && index < lacing.length - 1) return
+    packets.push({ at, length, begins: packets.length > 0 || !isContinued, ends })
+    at += length
+    length = 0
+  })
+  return packets
+}
+
 /** The start of a page that has to stand here. */
 export function * expectCapture (cut: string): Reading<void> {
   yield * expectWord(['OggS'], 'This is no Ogg file: a page does not begin where one should.', cut)

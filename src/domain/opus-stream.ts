@@ -24,8 +24,8 @@ export class OpusStream {
   /** Whether a valid packet of sound was there. */
   heard = false
   #counted = 0
-  /** The granule position that the sound has reached; not known before the first page. */
-  #position: number | undefined
+  /** The granule position that the sound has reached. */
+  #position = 0
   /** Samples of the packets that end on this page, and of the one that goes on on the next. */
   #onPage = 0
   #unfinished = 0
@@ -56,19 +56,16 @@ export class OpusStream {
 
   /**
    * A page ends. Its granule position may say that there is less sound than its packets hold (the end of the last page is
-   * trimmed, RFC 7845 section 4.4), never that there is more: a gap has no sound, and a position that lies has none either. One
-   * that does not move on says nothing, and the packets count.
+   * trimmed, RFC 7845 section 4.4), never that there is more: a gap has no sound, what went before a stream that begins
+   * elsewhere than at 0 is not there (section 4.3), and a position that lies has no sound either. One that does not move on,
+   * or would end within the pre-skip, says nothing, and the packets count.
    */
   endPage (granule: number, isLast: boolean): void {
     const held = this.#onPage
     if (held === 0) return
-    // A stream need not begin at 0 (RFC 7845 section 4.3); one shorter than its packets does, and is trimmed.
-    const isFirst = this.#position === undefined
-    const from = this.#position ?? Math.max(0, granule - held)
-    const declared = granule - from
-    const isSane = declared > 0 && !(isFirst && granule < this.preSkip)
-    const isTrimmedAway = declared === 0 && isLast && !isFirst
-    this.#counted += isSane || isTrimmedAway ? Math.min(declared, held) : held
-    this.#position = isSane ? granule : from + held
+    const declared = granule - this.#position
+    const speaks = granule > 0 && granule >= this.preSkip && (declared > 0 || (declared === 0 && isLast))
+    this.#counted += speaks ? Math.min(declared, held) : held
+    this.#position = speaks ? granule : this.#position + held
   }
 }

@@ -22,6 +22,7 @@ export function * readWav (): Reading<number> {
   yield * expectWord(['WAVE'], 'This is no WAV file: it is a RIFF file of another form.', CUT)
 
   let format: Format | undefined
+  // From ds64, where there is one.
   let long = { data: 0, samples: 0 }
   let samples = 0
   let sound: Sound | undefined
@@ -38,7 +39,7 @@ export function * readWav (): Reading<number> {
       format = yield * readFormat(size)
     } else if (id === 'data' && sound === undefined) {
       if (format === undefined) throw refusal('The WAV file has sound before its format.', 'fmt', 'data')
-      sound = yield * readSound(size === UNKNOWN_32 && form === 'RF64' ? long.data : size)
+      sound = yield * readSound(size === UNKNOWN_32 ? long.data : size)
       next = sound.next
       if (next !== undefined) sound = undefined
     } else if (id === 'ds64' && form === 'RF64' && size >= 24) {

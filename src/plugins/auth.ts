@@ -83,10 +83,12 @@ function unauthorized (sentence: string, parameters = ''): AppError {
 }
 
 function verifierOf (settings: JwtSettings): Parameters<typeof jwt>[1] {
+  const { issuer, audience } = settings
+  // A claim is only held against what is allowed where the token has it: so it has to be required too.
   const allowed = {
-    requiredClaims: ['exp'],
-    ...settings.issuer !== undefined && { allowedIss: settings.issuer },
-    ...settings.audience !== undefined && { allowedAud: settings.audience }
+    requiredClaims: ['exp', ...issuer === undefined ? [] : ['iss'], ...audience === undefined ? [] : ['aud']],
+    ...issuer !== undefined && { allowedIss: issuer },
+    ...audience !== undefined && { allowedAud: audience }
   }
   return 'secret' in settings
     ? { secret: settings.secret, verify: { algorithms: ['HS256'], ...allowed } }

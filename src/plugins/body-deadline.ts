@@ -1,11 +1,11 @@
 import type { FastifyInstance } from 'fastify'
-import { answerUnparsable } from './node-answers.js'
+import type { SocketAnswers } from './node-answers.js'
 
 /** JSON is small: who has not sent all of it by then is not going to. */
 const DEADLINE_MS = 30_000
 
 /** Cuts off senders whose JSON does not come to its end, in the scope that it is given. */
-export function limitBodyTime (app: FastifyInstance, deadlineMs = DEADLINE_MS): void {
+export function limitBodyTime (app: FastifyInstance, { answerUnparsable }: SocketAnswers, deadlineMs = DEADLINE_MS): void {
   app.addHook('preParsing', async ({ raw }, reply, payload) => {
     const timer = setTimeout(() => {
       // Answered already (a type that is not taken): a second answer would pass for that of the next request.

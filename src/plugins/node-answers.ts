@@ -1,4 +1,4 @@
-import { METHODS, type Server } from 'node:http'
+import { METHODS, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { AppError } from '../errors.js'
@@ -11,29 +11,51 @@ const HEADERS_TIMEOUT_MS = 30_000
 const STALLED_TIMEOUT_MS = 300_000
 
 /** Limits of Node's server. The bodies of uploads take the time they need; who falls silent is cut off elsewhere. */
-export function limitServer (server: Server): void {
+export function limitServer (server: Server, { idleTimeoutMs }: { idleTimeoutMs: number }): void {
   server.keepAliveTimeout = KEEP_ALIVE_TIMEOUT_MS
   server.headersTimeout = HEADERS_TIMEOUT_MS
   server.requestTimeout = 0
-  server.timeout = STALLED_TIMEOUT_MS
+  server.timeout = Math.max(STALLED_TIMEOUT_MS, 2 * idleTimeoutMs)
   server.maxHeadersCount = 100
 }
 
-/** Answers what Node cannot parse, with a problem as everywhere else. */
-export function answerUnparsable (error: Error & { code?: string }, socket: Socket): void {
-  if (socket.destroyed || !socket.writable || error.code === 'ECONNRESET') {
-    socket.destroy()
-    return
+/** Answers outside of any route, straight to a socket. */
+export interface SocketAnswers {
+  /** Answers what Node cannot parse, with a problem as everywhere else. */
+  answerUnparsable: (error: Error & { code?: string }, socket: Socket) => void
+  /** To be told of the requests of a server, so that no such answer gets into the middle of another. */
+  watch: (server: Server) => void
+}
+
+export function createSocketAnswers (): SocketAnswers {
+  const underWay = new WeakMap<Socket, Set<ServerResponse>>()
+
+  return {
+    watch: server => {
+      server.on('request', ({ socket }, response: ServerResponse) => {
+        const answers = underWay.get(socket) ?? new Set()
+        underWay.set(socket, answers.add(response))
+        response.once('close', () => { answers.delete(response) })
+      })
+    },
+    answerUnparsable: (error, socket) => {
+      const hasBegun = [...underWay.get(socket) ?? []].some(({ headersSent }) => headersSent)
+      if (hasBegun || socket.destroyed || !socket.writable || error.code === 'ECONNRESET') {
+        socket.destroy()
+        return
+      }
+      const { status, headers, problem } = problemOf(unparsable(error.code), '')
+      const body = JSON.stringify({ ...problem, request_id: undefined })
+      const lines = Object.entries({ ...headers, 'content-length': Buffer.byteLength(body), connection: 'close' }).map(([name, value]) => `${name}: ${value}`)
+      socket.end(`HTTP/1.1 ${status} ${String(problem['title'])}\r\n${lines.join('\r\n')}\r\n\r\n${body}`)
+    }
   }
-  const { status, headers, problem } = problemOf(unparsable(error.code), '')
-  const body = JSON.stringify({ ...problem, request_id: undefined })
-  const lines = Object.entries({ ...headers, 'content-length': Buffer.byteLength(body), connection: 'close' }).map(([name, value]) => `${name}: ${value}`)
-  socket.end(`HTTP/1.1 ${status} ${String(problem['title'])}\r\n${lines.join('\r\n')}\r\n\r\n${body}`)
 }
 
 function unparsable (code: string | undefined): AppError {
   if (code === 'HPE_HEADER_OVERFLOW') return new AppError('headers_too_large', 'The headers are too large.')
   if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return new AppError('sender_too_slow', 'The request did not come in time.')
+  if (code === 'HPE_INVALID_EOF_STATE') return new AppError('body_incomplete', 'The request ended before its end.')
   return new AppError('malformed_request', 'This is no HTTP request.')
 }
 

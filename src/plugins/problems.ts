@@ -55,7 +55,7 @@ export function problemOf (error: AppError, requestId: string): { status: number
   const { expected, found, errors, headers = {} } = error.facts
   return {
     status,
-    headers: { ...SECURITY_HEADERS, ...headers, 'content-type': 'application/problem+json', 'cache-control': 'no-store' },
+    headers: { ...SECURITY_HEADERS, ...headers, 'content-type': 'application/problem+json' },
     problem: {
       type: 'about:blank',
       title: STATUS_CODES[status],
@@ -75,23 +75,19 @@ export function problemOf (error: AppError, requestId: string): { status: number
 export function answerProblems (app: FastifyInstance): void {
   app.setErrorHandler((error: unknown, request, reply) => sendProblem(error, request, reply))
   app.setNotFoundHandler(() => { throw new AppError('not_found', 'There is nothing here.') })
-  let isClosing = false
-  app.addHook('preClose', async () => { isClosing = true })
-  app.addHook('onRequest', async () => {
-    if (isClosing) throw new AppError('shutting_down', 'This service is shutting down.')
-  })
 }
 
 /** Answers what no route was looked up for (`frameworkErrors`): no hook runs for it, not even the one that logs. */
 export function answerUnrouted (thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
-  reply.raw.once('finish', () => { logRequest(request, reply) })
+  reply.raw.once('close', () => { logRequest(request, reply) })
   sendProblem(thrown, request, reply)
 }
 
 export function sendProblem (thrown: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const error = asAppError(thrown, request)
   const { status, headers, problem } = problemOf(error, request.id)
-  if (status >= 500) request.log.error({ err: error.cause ?? thrown, code: error.code }, error.message)
+  // A lost file is for the operator to know, though the client gets a 404.
+  if (status >= 500 || error.code === 'audio_lost') request.log.error({ err: error.cause ?? thrown, code: error.code }, error.message)
   request.outcome = error.code
   return reply.code(status).headers(headers).serializer(JSON.stringify).send(problem)
 }

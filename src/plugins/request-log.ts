@@ -1,15 +1,25 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 
-/** One line a request. */
+/** One line a request, when its answer is known and over, whether it reached anybody or not: `onResponse` runs for those only that did. */
 export function logRequests (app: FastifyInstance): void {
-  app.addHook('onResponse', async (request, reply) => { logRequest(request, reply) })
+  const addresses = new WeakMap<FastifyRequest, string>()
+  const answered = new WeakSet<FastifyRequest>()
+  // A closed connection has no address any more.
+  app.addHook('onRequest', async request => { addresses.set(request, request.ip) })
+  app.addHook('onSend', async (request, reply) => {
+    if (answered.has(request)) return
+    answered.add(request)
+    const log = (): void => { logRequest(request, reply, addresses.get(request)) }
+    if (reply.raw.closed) log()
+    else reply.raw.once('close', log)
+  })
 }
 
 /**
  * Has the route in place of the path: a path can hold a signed URL, which is a secret. What was asked for is told by the ids in it, and
  * only by what is one: a signed URL that lost its way, or a key, can stand in any place.
  */
-export function logRequest (request: FastifyRequest, reply: FastifyReply): void {
+export function logRequest (request: FastifyRequest, reply: FastifyReply, address = request.ip): void {
   const { id, uuid, token } = { id: '', uuid: '', token: '', ...request.params as object } satisfies Record<string, unknown>
   request.log.info({
     method: request.method,
@@ -19,6 +29,6 @@ export function logRequest (request: FastifyRequest, reply: FastifyReply): void 
     status: reply.statusCode,
     outcome: request.outcome,
     duration_ms: Math.round(reply.elapsedTime * 1000) / 1000,
-    address: request.ip
+    address
   }, 'request')
 }

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import { PassThrough, type Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 
@@ -13,11 +14,17 @@ const SMALL_BODY_BYTES = 64 * 1024
  * at once would reset it (RFC 9112 section 9.6), and the sender would see that instead of the answer.
  */
 export function drainUnreadBodies (app: FastifyInstance, timeoutMs = DRAIN_TIMEOUT_MS): void {
+  const closing = new WeakSet<Socket>()
+  // What was sent behind such a body must not be processed any more: its sender could not be told.
+  app.addHook('onRequest', async (request, reply) => {
+    if (closing.has(request.raw.socket)) reply.hijack()
+  })
   app.addHook('onSend', async (request, reply, payload) => {
     if (request.raw.complete || request.raw.destroyed) return payload
     // Whatever waits for `readable` has been told to let go by now, but its leaving counts from the next tick on.
     setImmediate(() => { request.raw.resume() })
     if (!hasMuchLeft(request.raw) || !(typeof payload === 'string' || Buffer.isBuffer(payload))) return payload
+    closing.add(request.raw.socket)
     reply.headers({ connection: 'close', 'content-length': Buffer.byteLength(payload) })
     return lingering(payload, request.raw, timeoutMs)
   })

@@ -33,7 +33,8 @@ export async function * readBody (request: IncomingMessage, signal: AbortSignal,
       pace.waited(waitedMs, 0)
       const sinceMs = performance.now()
       await new Promise<void>(resolve => {
-        const timer = setTimeout(resolve, pace.patienceMs())
+        // Where it is this process that was held up, what has come meanwhile is read first.
+        const timer = setTimeout(() => { setImmediate(resolve) }, pace.patienceMs())
         wake = () => {
           clearTimeout(timer)
           resolve()

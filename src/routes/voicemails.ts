@@ -57,8 +57,8 @@ export function voicemailRoutes ({ voicemails, access, auth, json }: VoicemailDe
     app.get('/accounts/:id/voicemails/:uuid/events', {
       schema: { tags, summary: 'Who listened to, downloaded or deleted a voicemail', params: One, response: { 200: Type.Array(AccessEvent) } }
     }, async ({ accountId, params }) => {
-      const exists = await voicemails.exists(accountId, params.uuid)
-      return (await access.list(accountId, params.uuid, exists)).map(eventJson)
+      const id = idOf(params)
+      return (await access.list(accountId, id, await voicemails.exists(accountId, id))).map(eventJson)
     })
   }
 }

@@ -50,8 +50,8 @@ export const ApiKey = Type.Object(apiKey)
 export const ApiKeyOnce = Type.Object({ ...apiKey, key: Type.String({ description: 'Shown this once.' }) })
 
 const quota = {
-  quota_bytes: nullable(Type.Integer({ minimum: 0, description: 'null goes by the settings, 0 is no limit.' })),
-  quota_messages: nullable(Type.Integer({ minimum: 0, description: 'null goes by the settings, 0 is no limit.' }))
+  quota_bytes: nullable(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'null goes by the settings, 0 is no limit.' })),
+  quota_messages: nullable(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'null goes by the settings, 0 is no limit.' }))
 }
 
 export const Quota = Type.Object({ ...quota, stored_bytes: Type.Integer(), stored_messages: Type.Integer() })

@@ -50,7 +50,8 @@ export function openDatabase (dataFolder: string, options: DatabaseOptions): Dat
     read,
     write: queue.write,
     probe: () => { sqlite.transaction(() => {}).immediate() },
-    copyTo: async path => { await sqlite.backup(path) },
+    // In one step: SQLite begins anew whenever another connection writes between two.
+    copyTo: async path => { await sqlite.backup(path, { progress: () => 0x7fffffff }) },
     close: async () => {
       clearInterval(looking)
       await queue.idle()
@@ -77,10 +78,12 @@ function openMigrated (dataFolder: string, { durability }: DatabaseOptions): { s
   makePrivate(path)
   const sqlite = new Sqlite(path, { timeout: BUSY_TIMEOUT_MS })
   try {
-    sqlite.pragma('journal_mode = WAL')
     sqlite.pragma(`synchronous = ${durability === 'full' ? 'FULL' : 'NORMAL'}`)
     const read = drizzle(sqlite)
-    migrateAlone(sqlite, () => { migrate(read, { migrationsFolder: MIGRATIONS_FOLDER }) })
+    alone(sqlite, () => {
+      sqlite.pragma('journal_mode = WAL')
+      migrate(read, { migrationsFolder: MIGRATIONS_FOLDER })
+    })
     sqlite.pragma('foreign_keys = ON')
     return { sqlite, read }
   } catch (error) {
@@ -110,8 +113,11 @@ function makePrivate (path: string): void {
   }
 }
 
-/** The migrator wants one process at a time: a lock database beside it makes a second one wait, and ends with its process. */
-function migrateAlone (sqlite: Sqlite.Database, run: () => void): void {
+/**
+ * The migrator wants one process at a time, and SQLite's change to WAL fails at once where another process is at it: a lock database
+ * beside it makes a second one wait, and ends with its process.
+ */
+function alone (sqlite: Sqlite.Database, run: () => void): void {
   const lock = new Sqlite(join(dirname(sqlite.name), 'migrating.lock'), { timeout: BUSY_TIMEOUT_MS })
   try {
     lock.transaction(run).exclusive()

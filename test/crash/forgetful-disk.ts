@@ -2,8 +2,8 @@ import { dirname } from 'node:path'
 import type { Step } from './disk-steps.js'
 
 interface Inode { writtenBytes: number, syncedBytes: number }
-/** `now`: what a look at the folder shows. `after`: what is certain to be there after a power cut. */
-interface Entry { now: Inode | 'folder' | undefined, after: Inode | 'folder' | undefined }
+/** `now`: what a look at the folder shows. `after`: what is certain to be there after a power cut, and `mayLast`: what can be there. */
+interface Entry { now: Inode | 'folder' | undefined, after: Inode | 'folder' | undefined, mayLast: boolean }
 
 /**
  * A model of a disk that forgets whatever was not synced: bytes of a file until `datasync`, and entries of a folder, added or removed, until
@@ -13,7 +13,7 @@ export class ForgetfulDisk {
   readonly #entries = new Map<string, Entry>()
 
   constructor (folders: string[]) {
-    for (const folder of folders) this.#entries.set(folder, { now: 'folder', after: 'folder' })
+    for (const folder of folders) this.#entries.set(folder, { now: 'folder', after: 'folder', mayLast: true })
   }
 
   take ({ operation, path, from = '', bytes = 0 }: Step): void {
@@ -24,10 +24,15 @@ export class ForgetfulDisk {
     if (operation === 'write' && file !== undefined) file.writtenBytes += bytes
     if ((operation === 'datasync' || operation === 'sync') && file !== undefined) file.syncedBytes = file.writtenBytes
     if (operation === 'sync' && file === undefined) {
-      for (const [inside, synced] of this.#entries) if (dirname(inside) === path) synced.after = synced.now
+      for (const [inside, synced] of this.#entries) {
+        if (dirname(inside) !== path) continue
+        synced.after = synced.now
+        synced.mayLast = synced.now !== undefined
+      }
     }
     if (operation === 'link') entry.now = this.#entryOf(from).now
     if (operation === 'unlink') entry.now = undefined
+    entry.mayLast ||= entry.now !== undefined
   }
 
   /** Bytes of a file that a power cut cannot take; undefined where it can take the file. */
@@ -38,8 +43,8 @@ export class ForgetfulDisk {
 
   /** Whether a file is gone now, and stays so after a power cut. */
   isGoneForGood (path: string): boolean {
-    const { now, after } = this.#entries.get(path) ?? {}
-    return now === undefined && after === undefined
+    const { now, mayLast = false } = this.#entries.get(path) ?? {}
+    return now === undefined && !mayLast
   }
 
   isThere (path: string): boolean {
@@ -52,7 +57,7 @@ export class ForgetfulDisk {
   }
 
   #entryOf (path: string): Entry {
-    const entry = this.#entries.get(path) ?? { now: undefined, after: undefined }
+    const entry = this.#entries.get(path) ?? { now: undefined, after: undefined, mayLast: false }
     this.#entries.set(path, entry)
     return entry
   }

@@ -6,6 +6,7 @@ import t from 'tap'
 import { listeningUrl } from '../../src/app.js'
 import { createSenderPace } from '../../src/domain/sender-pace.js'
 import { limitBodyTime } from '../../src/plugins/body-deadline.js'
+import { createSocketAnswers } from '../../src/plugins/node-answers.js'
 import { answerProblems } from '../../src/plugins/problems.js'
 import { sample, startService, type Json, type Testing } from '../helper.js'
 
@@ -115,7 +116,9 @@ t.test('on the wire', async t => {
 t.test('a JSON body that never ends is 408 and disconnected, and disturbs nobody', async t => {
   const app = fastify()
   answerProblems(app)
-  limitBodyTime(app, 300)
+  const answers = createSocketAnswers()
+  answers.watch(app.server)
+  limitBodyTime(app, answers, 300)
   app.post('/', async ({ body }) => body)
   app.get('/', async () => 'still here')
   await app.listen({ host: '127.0.0.1', port: 0 })

@@ -1,0 +1,70 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import { Settings } from '../src/config.js'
+
+export interface ProcessOptions {
+  /** What stands after the program's name; `serve` unless given. */
+  args?: string[]
+  /** The working folder. */
+  cwd: string
+  /** Every setting of the environment that the test runs in is taken away first. */
+  settings?: Record<string, string>
+}
+
+/** The real program in a process of its own. */
+export interface Program {
+  child: ChildProcess
+  /** Standard output and standard error so far. */
+  out: () => string
+  err: () => string
+  /** Resolves with the exit code, or the signal, when the process is gone and has been heard to the end. */
+  ended: Promise<number | string | null>
+}
+
+/** A program that serves. */
+export interface Server extends Program {
+  url: string
+  /** Sends the signal, and resolves as `ended` does. */
+  stop: (signal: NodeJS.Signals) => Promise<number | string | null>
+}
+
+const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url))
+const TSX = import.meta.resolve('tsx')
+
+/** Starts the program; it ends with the test at the latest. */
+export function startProgram (t: { teardown: (run: () => unknown) => void }, { args = ['serve'], cwd, settings = {} }: ProcessOptions): Program {
+  const env = { ...process.env }
+  for (const name of Object.keys(Settings.properties)) delete env[name]
+  const child = spawn(process.execPath, [`--import=${TSX}`, MAIN, ...args], { cwd, env: { ...env, ...settings }, stdio: ['ignore', 'pipe', 'pipe'] })
+  const text = { out: '', err: '' }
+  child.stdout.on('data', chunk => { text.out += String(chunk) })
+  child.stderr.on('data', chunk => { text.err += String(chunk) })
+  const ended = once(child, 'close').then(([code, signal]: Array<number | string | null>) => code ?? signal ?? null)
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await ended
+  })
+  return { child, out: () => text.out, err: () => text.err, ended }
+}
+
+/** Starts the program and waits until it serves. Rejects with what it said where it ends before. */
+export async function startServer (t: { teardown: (run: () => unknown) => void }, options: ProcessOptions): Promise<Server> {
+  const program = startProgram(t, options)
+  const { child, err, ended } = program
+  const url = await new Promise<string>((resolve, reject) => {
+    child.stderr?.on('data', () => {
+      const [, url] = /^voicemaild listens on (\S+)\n[^]*^Admin API key: .*\n/m.exec(err()) ?? []
+      if (url !== undefined) resolve(url)
+    })
+    ended.then(code => { reject(new Error(`ended with ${code}: ${err()}`)) }, reject)
+  })
+  return {
+    ...program,
+    url,
+    stop: async signal => {
+      child.kill(signal)
+      return await ended
+    }
+  }
+}
