@@ -77,15 +77,15 @@ export function readConfig (env: Readonly<Record<string, string | undefined>>) {
     adminKey: settings.ADMIN_API_KEY,
     uploadUrlTtlMs: settings.UPLOAD_URL_TTL * 1000,
     downloadUrlTtlMs: settings.DOWNLOAD_URL_TTL * 1000,
-    pace: { idleTimeoutMs: settings.UPLOAD_IDLE_TIMEOUT * 1000, minBytesPerSecond: settings.UPLOAD_MIN_RATE },
+    pace: Object.freeze({ idleTimeoutMs: settings.UPLOAD_IDLE_TIMEOUT * 1000, minBytesPerSecond: settings.UPLOAD_MIN_RATE }),
     stopTimeoutMs: settings.STOP_TIMEOUT * 1000,
-    limits: {
+    limits: Object.freeze({
       maxUploadBytes: settings.MAX_UPLOAD_SIZE,
       minFreeDiskBytes: settings.MIN_FREE_DISK,
       accountQuotaBytes: settings.ACCOUNT_QUOTA_BYTES,
       accountQuotaMessages: settings.ACCOUNT_QUOTA_MESSAGES,
       accountOpenSlots: settings.ACCOUNT_OPEN_SLOTS
-    },
+    }),
     retentionMs: settings.RETENTION_DAYS * DAY_SECONDS * 1000,
     retentionReadMs: settings.RETENTION_DAYS_READ * DAY_SECONDS * 1000,
     auditMs: settings.AUDIT_DAYS * DAY_SECONDS * 1000,

@@ -23,10 +23,14 @@ t.test('without any setting the defaults of the contract hold', async t => {
     publicUrl: undefined,
     dataFolder: resolve('storage'),
     adminKey: undefined,
-    maxUploadBytes: 15_000_000,
     uploadUrlTtlMs: 3_600_000,
     downloadUrlTtlMs: 86_400_000,
-    uploadIdleTimeoutMs: 30_000,
+    pace: { idleTimeoutMs: 30_000, minBytesPerSecond: 1000 },
+    stopTimeoutMs: 30_000,
+    limits: { maxUploadBytes: 15_000_000, minFreeDiskBytes: 500_000_000, accountQuotaBytes: 0, accountQuotaMessages: 0, accountOpenSlots: 2000 },
+    retentionMs: 0,
+    retentionReadMs: 0,
+    auditMs: 90 * 86_400_000,
     signingKey: undefined,
     previousSigningKeys: [],
     jwt: undefined,
@@ -34,7 +38,6 @@ t.test('without any setting the defaults of the contract hold', async t => {
     authFailuresPerMinute: 30,
     trustProxy: false,
     accelPrefix: undefined,
-    minFreeDiskBytes: 500_000_000,
     durability: 'full',
     logLevel: 'info'
   })
@@ -58,6 +61,14 @@ t.test('every setting is read, times from seconds', async t => {
     UPLOAD_URL_TTL: '60',
     DOWNLOAD_URL_TTL: '61',
     UPLOAD_IDLE_TIMEOUT: '62',
+    UPLOAD_MIN_RATE: '63',
+    STOP_TIMEOUT: '64',
+    ACCOUNT_QUOTA_BYTES: '65',
+    ACCOUNT_QUOTA_MESSAGES: '66',
+    ACCOUNT_OPEN_SLOTS: '67',
+    RETENTION_DAYS: '68',
+    RETENTION_DAYS_READ: '69',
+    AUDIT_DAYS: '70',
     SIGNING_KEY: `sign-${SECRET}`,
     PREVIOUS_SIGNING_KEYS: `one-${SECRET} , two-${SECRET}`,
     JWT_SECRET: `jwt ${SECRET}`,
@@ -78,10 +89,14 @@ t.test('every setting is read, times from seconds', async t => {
     publicUrl: 'https://voicemail.example.org',
     dataFolder: resolve('elsewhere'),
     adminKey: `admin-${SECRET}`,
-    maxUploadBytes: 2_147_483_647,
     uploadUrlTtlMs: 60_000,
     downloadUrlTtlMs: 61_000,
-    uploadIdleTimeoutMs: 62_000,
+    pace: { idleTimeoutMs: 62_000, minBytesPerSecond: 63 },
+    stopTimeoutMs: 64_000,
+    limits: { maxUploadBytes: 2_147_483_647, minFreeDiskBytes: 0, accountQuotaBytes: 65, accountQuotaMessages: 66, accountOpenSlots: 67 },
+    retentionMs: 68 * 86_400_000,
+    retentionReadMs: 69 * 86_400_000,
+    auditMs: 70 * 86_400_000,
     signingKey: `sign-${SECRET}`,
     previousSigningKeys: [`one-${SECRET}`, `two-${SECRET}`],
     jwt: { secret: `jwt ${SECRET}`, issuer: 'https://sso.example.org', audience: 'voicemail' },
@@ -89,7 +104,6 @@ t.test('every setting is read, times from seconds', async t => {
     authFailuresPerMinute: 7,
     trustProxy: true,
     accelPrefix: '/audio/',
-    minFreeDiskBytes: 0,
     durability: 'relaxed',
     logLevel: 'silent'
   })
@@ -102,7 +116,7 @@ t.test('an empty value counts as none, and what is no setting is left alone', as
 
 t.test('a configuration cannot be changed', async t => {
   const config = readConfig({ JWT_SECRET: SECRET, PREVIOUS_SIGNING_KEYS: SECRET, TRUST_PROXY: '10.0.0.1' })
-  for (const [name, part] of Object.entries({ config, claims: config.claims, jwt: config.jwt, previousSigningKeys: config.previousSigningKeys })) {
+  for (const [name, part] of Object.entries({ config, claims: config.claims, limits: config.limits, pace: config.pace, jwt: config.jwt, previousSigningKeys: config.previousSigningKeys })) {
     t.ok(Object.isFrozen(part), name)
   }
 })

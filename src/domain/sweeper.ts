@@ -3,7 +3,7 @@ import type { EventStore } from '../stores/event-store.js'
 import type { Due, UpkeepStore } from '../stores/upkeep-store.js'
 import type { VoicemailStore } from '../stores/voicemail-store.js'
 import type { Clock } from './clock.js'
-import { removeFiles } from './removed-files.js'
+import { finishRemovals, removeFiles } from './removed-files.js'
 
 /** How many went, or would. */
 export interface Swept { slots: number, voicemails: number, deletions: number }
@@ -80,6 +80,8 @@ export async function sweep (options: SweeperOptions, { dryRun = false, signal }
   if (dryRun) {
     swept.deletions = await eventStore.countDeletions(nowMs - options.auditMs)
   } else {
+    // What a full or a broken disk kept when it was to go.
+    await finishRemovals(options)
     for (let forgotten = 1; forgotten > 0 && !isStopped(); swept.deletions += forgotten) {
       forgotten = await eventStore.forgetDeletions(nowMs - options.auditMs, BATCH)
     }

@@ -121,6 +121,7 @@ t.test('two services in one process count each for itself', async t => {
 /** Every operation of API.md. */
 const OPERATIONS = [
   'post /accounts', 'get /accounts', 'get /accounts/{id}', 'delete /accounts/{id}', 'get /accounts/{id}/search',
+  'get /accounts/{id}/quota', 'patch /accounts/{id}/quota', 'get /accounts/{id}/voicemails/{uuid}/events',
   'post /accounts/{id}/api_keys', 'get /accounts/{id}/api_keys', 'delete /accounts/{id}/api_keys/{key_id}',
   'post /accounts/{id}/voicemails', 'get /accounts/{id}/voicemails', 'get /accounts/{id}/voicemails/{uuid}', 'patch /accounts/{id}/voicemails/{uuid}', 'delete /accounts/{id}/voicemails/{uuid}',
   'put /uploads/{token}', 'post /uploads/{token}', 'get /downloads/{token}', 'head /downloads/{token}',
