@@ -1,12 +1,13 @@
-import { spawn, type ChildProcess } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { openData } from '../src/commands/data.js'
 import { checkFiles } from '../src/commands/upkeep.js'
 import { readConfig } from '../src/config.js'
+import { wavOf } from '../test/samples.js'
+import { ADMIN_KEY, HEADERS, someAccount, startServer } from './server.js'
 
 /** What a run has to show. */
 export interface Tally {
@@ -34,8 +35,6 @@ export interface TortureOptions {
   onRound?: (tally: Readonly<Tally>) => void
 }
 
-const ADMIN_KEY = 'torture-admin-key-of-at-least-32-characters'
-const HEADERS = { 'x-api-key': ADMIN_KEY, 'content-type': 'application/json' }
 /** Voicemails that are heard again after each death. */
 const SHARE = 200
 /** What is younger is left alone by the check. */
@@ -113,7 +112,7 @@ export async function torture ({ command, folder, rounds, random, workers = 8, o
   }
 
   for (let round = 0; round <= rounds; round++) {
-    const { child, url } = await start(command, env)
+    const { child, url } = await startServer(command, { DATA_DIR: dataFolder })
     const account = await someAccount(url)
     if (round > 0) await verify(url, account, round === rounds)
     if (round === rounds) {
@@ -152,43 +151,11 @@ async function spawnRestore (command: readonly [string, ...string[]], env: NodeJ
   return code
 }
 
-async function start (command: readonly [string, ...string[]], env: NodeJS.ProcessEnv): Promise<{ child: ChildProcess, url: string }> {
-  const child = spawn(command[0], [...command.slice(1), 'serve'], { env, stdio: ['ignore', 'ignore', 'pipe'] })
-  const lines: string[] = []
-  for await (const line of createInterface({ input: child.stderr })) {
-    const [, url] = /listens on (\S+)/.exec(line) ?? []
-    lines.push(line)
-    if (url === undefined) continue
-    child.stderr.resume()
-    return { child, url }
-  }
-  throw new Error(`the server did not start: ${lines.join('\n')}`)
-}
-
-async function someAccount (url: string): Promise<number> {
-  await (await fetch(`${url}/accounts`, { method: 'POST', headers: HEADERS, body: JSON.stringify({ sip_uri: 'sip:bob@sip.example.org' }) })).arrayBuffer()
-  const { id } = await (await fetch(`${url}/accounts/bob@sip.example.org/search`, { headers: { 'x-api-key': ADMIN_KEY } })).json() as { id: number }
-  return id
-}
-
-/** A WAV of 8 kHz with 1 KB to 200 KB of noise, so that no two are the same. */
+/** A WAV of 1 KB to 200 KB, no two the same. */
 export function someWav (random: () => number): Buffer<ArrayBuffer> {
-  const samples = Buffer.alloc(1000 + Math.floor(random() * 200_000))
-  for (let at = 0; at + 4 <= samples.length; at += 1024) samples.writeUInt32LE(Math.floor(random() * 2 ** 32), at)
-  const header = Buffer.alloc(44)
-  header.write('RIFF', 0)
-  header.writeUInt32LE(36 + samples.length, 4)
-  header.write('WAVEfmt ', 8)
-  header.writeUInt32LE(16, 16)
-  header.writeUInt16LE(6, 20)
-  header.writeUInt16LE(1, 22)
-  header.writeUInt32LE(8000, 24)
-  header.writeUInt32LE(8000, 28)
-  header.writeUInt16LE(1, 32)
-  header.writeUInt16LE(8, 34)
-  header.write('data', 36)
-  header.writeUInt32LE(samples.length, 40)
-  return Buffer.concat([header, samples])
+  const file = wavOf(1000 + Math.floor(random() * 200_000))
+  file.writeUInt32LE(Math.floor(random() * 2 ** 32), 44)
+  return file
 }
 
 /** mulberry32: small, and the same on every machine. */

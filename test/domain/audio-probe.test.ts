@@ -7,24 +7,11 @@ import t, { type Test } from 'tap'
 import { createAudioProbe } from '../../src/domain/audio-probe.js'
 import { AUDIO_TYPES, type AudioType } from '../../src/domain/media-type.js'
 import { AppError } from '../../src/errors.js'
+import { DURATIONS, typeOf } from '../samples.js'
 import { chunk, extension, fmt, headers, opusHead, opusTags, packet, packets, page, second, sound, u16, u32, u64, wav, type Fmt, type Head } from './audio-bytes.js'
 
 const SAMPLES = new URL('../fixtures/samples/', import.meta.url)
 const sample = (path: string) => readFileSync(new URL(path, SAMPLES))
-const typeOf = (name: string): AudioType => name.endsWith('.wav') ? 'audio/wav' : 'audio/opus'
-
-/** From samples/README.md, in seconds. */
-const OK: Record<string, number> = {
-  'pcm16-16k.wav': 6.712,
-  'alaw-8k.wav': 6.712,
-  'ulaw-8k.wav': 6.712,
-  'pcm16-48k-stereo.wav': 2,
-  'streamed-unknown-size.wav': 6.712,
-  'flexisip-voicemail-8.6s.wav': 8.597,
-  'flexisip-voicemail-0.27s.wav': 0.267,
-  'speech-24k.opus': 6.712,
-  'ffmpeg-libopus-16k.opus': 6.712
-}
 
 type Outcome = { durationMs: number } | { refused: string, expected: unknown, found: unknown, after: number }
 
@@ -76,9 +63,9 @@ const soundsWav = (t: Test, chunks: readonly Uint8Array[], durationMs: number, n
 const AT_END = (bytes: Uint8Array) => bytes.length + 1
 
 t.test('samples', async t => {
-  t.strictSame(readdirSync(new URL('ok/', SAMPLES)).filter(name => !name.endsWith('.multipart')).sort(), Object.keys(OK).sort(), 'the table is complete')
+  t.strictSame(readdirSync(new URL('ok/', SAMPLES)).filter(name => !name.endsWith('.multipart')).sort(), Object.keys(DURATIONS).sort(), 'the table is complete')
 
-  for (const [name, seconds] of Object.entries(OK)) {
+  for (const [name, seconds] of Object.entries(DURATIONS)) {
     await t.test(`${name} is accepted with the README's duration, and music-metadata's, within 1 ms`, async t => {
       const bytes = sample(`ok/${name}`)
       const outcome = whole(typeOf(name), bytes)
@@ -523,7 +510,7 @@ t.test('Ogg Opus: streams and what is between them', async t => {
 t.test('properties', async t => {
   const type = fc.constantFrom(...AUDIO_TYPES)
   const cuts = fc.array(fc.integer({ min: 1, max: 4000 }), { maxLength: 60 })
-  const beginnings = [...Object.keys(OK).map(name => sample(`ok/${name}`).subarray(0, 12_000)), second(), wav([chunk('JUNK', sound(9)), fmt({ code: 0xfffe, extra: extension(1) }), chunk('data', sound(500)), chunk('fact', u32(3))])]
+  const beginnings = [...Object.keys(DURATIONS).map(name => sample(`ok/${name}`).subarray(0, 12_000)), second(), wav([chunk('JUNK', sound(9)), fmt({ code: 0xfffe, extra: extension(1) }), chunk('data', sound(500)), chunk('fact', u32(3))])]
   const mutated = fc.tuple(fc.constantFrom(...beginnings), fc.array(fc.tuple(fc.oneof(fc.nat(100), fc.nat(12_000)), fc.integer({ min: 0, max: 255 })), { maxLength: 12 }), fc.nat(12_000))
     .map(([bytes, changes, end]) => {
       const copy = Buffer.from(bytes)
