@@ -22,7 +22,7 @@ const { values } = parseArgs({
 })
 const [idleCount, uploadCount, seconds, rate, pieceBytes] = [values.idle, values.uploads, values.seconds, values.rate, values.piece].map(Number) as [number, number, number, number, number]
 const folder = await mkdtemp(join(tmpdir(), 'voicemaild-connections-'))
-const server = await startServer([process.execPath, '--max-old-space-size=512', 'dist/main.js'], { DATA_DIR: join(folder, 'data') })
+const server = await startServer([process.execPath, 'dist/main.js'], { DATA_DIR: join(folder, 'data') })
 const { hostname, port } = new URL(server.url)
 const status = (): string => readFileSync(`/proc/${server.child.pid}/status`, 'utf8')
 const megabytes = (name: 'VmRSS' | 'VmHWM'): number => Math.round(Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status())?.[1]) / 1024)
@@ -90,19 +90,25 @@ while (performance.now() < untilMs) {
   mostRss = Math.max(mostRss, megabytes('VmRSS'))
   await new Promise(resolve => { setTimeout(resolve, 50) })
 }
+/** Where the memory is, in the server's own words. */
+const metrics = await (await fetch(`${server.url}/metrics`)).text()
+const ofMetrics = (name: string): number => Math.round(Number(new RegExp(`^${name} (.+)$`, 'm').exec(metrics)?.[1]) / 1024 / 1024)
+const heap = { used: ofMetrics('nodejs_heap_size_used_bytes'), total: ofMetrics('nodejs_heap_size_total_bytes'), external: ofMetrics('nodejs_external_memory_bytes') }
 const sorted = times.toSorted((a, b) => a - b)
 const quantile = (part: number): number => Math.round((sorted[Math.floor(sorted.length * part)] ?? 0) * 10) / 10
 const heldIdle = idleCount - refused
 
 // All of them end at about the same time.
 const allAnsweredByMs = performance.now() + 60_000
-while (answered < uploadCount && performance.now() < allAnsweredByMs) await new Promise(resolve => { setTimeout(resolve, 100) })
+const allAnswered = (): boolean => answered === uploadCount || performance.now() > allAnsweredByMs
+while (!allAnswered()) await new Promise(resolve => { setTimeout(resolve, 100) })
 for (const timer of timers) clearInterval(timer)
 const result = {
   idle: heldIdle,
   uploads: uploadCount,
   uploadsStored: answered,
   rssMegabytes: { atStart: rssAtStart, withSlots: rssBefore, withIdle: rssIdle, most: mostRss, peakOfAll: megabytes('VmHWM') },
+  heapMegabytes: heap,
   requests: times.length,
   milliseconds: { median: quantile(0.5), p95: quantile(0.95), most: quantile(0.999) }
 }

@@ -18,9 +18,17 @@ export async function removeFiles (
   await voicemailStore.forgetRemovals(fileNames).catch(() => {})
 }
 
-/** Takes away what was noted and is still there: a process died in between, or the disk would not let it go. Returns how many there were. */
+/**
+ * Takes away what was noted and is still there: a process died in between, or the disk would not let it go. One that still does not go
+ * keeps no other, and its error is thrown at the end. Returns how many there were.
+ */
 export async function finishRemovals (stores: { voicemailStore: VoicemailStore, audioStore: AudioStore }): Promise<number> {
   const fileNames = await stores.voicemailStore.pendingRemovals()
-  await removeFiles(stores, fileNames)
+  try {
+    await removeFiles(stores, fileNames)
+  } catch (error) {
+    for (const fileName of fileNames) await removeFiles(stores, [fileName]).catch(() => {})
+    throw error
+  }
   return fileNames.length
 }

@@ -7,6 +7,7 @@ import { customAlphabet } from 'nanoid'
 import { layoutOf } from './audio-layout.js'
 import { explainFullDisk } from './disk-full.js'
 import { hasCode, undefinedIfGone } from './fs-errors.js'
+import { createGathering } from './gathered-writes.js'
 
 /** A file that has been written and synced, and what was counted on the way. `sha256` is hexadecimal. */
 export interface WrittenFile { fileName: string, fileBytes: number, sha256: string }
@@ -50,12 +51,6 @@ export interface AudioStoreOptions {
   durability: 'full' | 'relaxed'
 }
 
-/** Gathered before they are written: fewer and larger writes cost less. */
-const WRITE_BYTES = 256 * 1024
-/** What all uploads together may gather: a thousand slow senders cost no more than 64 quick ones. */
-const GATHERED_BYTES = 64 * WRITE_BYTES
-/** A chunk costs memory beside its bytes, and a sender may cut a body into chunks of one byte. */
-const CHUNK_COST_BYTES = 256
 /** Up to here a file is read whole and sent at once, which is several times as fast as streaming it. */
 const READ_AT_ONCE_BYTES = 512 * 1024
 const READ_CHUNK_BYTES = 256 * 1024
@@ -73,39 +68,24 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
   await mkdir(incomingFolder, { recursive: true, mode: 0o700 })
   await mkdir(audioFolder, { recursive: true, mode: 0o700 })
 
-  let gatheredByAll = 0
+  const gather = createGathering()
 
   async function writeIncoming (fileName: string, chunks: AsyncIterable<Uint8Array>): Promise<WrittenFile> {
     const file = await open(incomingPath(fileName), 'wx', 0o600)
-    let cost = 0
-    const count = (bytes: number): void => {
-      cost += bytes
-      gatheredByAll += bytes
-    }
+    const gathered = gather(async bytes => { await file.writeFile(bytes) })
     try {
       const hash = createHash('sha256')
       let fileBytes = 0
-      let gathered: Uint8Array[] = []
-      const flush = async (): Promise<void> => {
-        const [only] = gathered
-        if (only === undefined) return
-        const bytes = gathered.length === 1 ? only : Buffer.concat(gathered)
-        gathered = []
-        await file.writeFile(bytes)
-        count(-cost)
-      }
       for await (const chunk of chunks) {
         hash.update(chunk)
         fileBytes += chunk.byteLength
-        gathered.push(chunk)
-        count(chunk.byteLength + CHUNK_COST_BYTES)
-        if (cost >= WRITE_BYTES || gatheredByAll >= GATHERED_BYTES) await flush()
+        await gathered.add(chunk)
       }
-      await flush()
+      await gathered.flush()
       await syncFile(file)
       return { fileName, fileBytes, sha256: hash.digest('hex') }
     } finally {
-      count(-cost)
+      gathered.end()
       await file.close()
     }
   }
