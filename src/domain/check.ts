@@ -90,7 +90,8 @@ export async function check (options: CheckOptions, mode: CheckMode = {}): Promi
       const path = relativePath(known.fileName)
       await checkKnown(known, files.get(path))
       files.delete(path)
-      mode.onProgress?.(++done, total)
+      done += 1
+      mode.onProgress?.(done, total)
     }
     for (const file of files.values()) await checkStrange(file)
   }
