@@ -84,7 +84,7 @@ export function createVoicemails (deps: VoicemailsDependencies): Voicemails {
       if (voicemail === undefined || !isStored(voicemail)) return unknownVoicemail()
       const file = await audioStore.open(voicemail.fileName)
       if (file?.fileBytes === voicemail.fileBytes) return { voicemail, file }
-      await file?.close()
+      file?.close()
       // Deleted between the two looks, or lost by the disk.
       if (await voicemailStore.find(id) === undefined) return unknownVoicemail()
       throw new AppError('audio_lost', 'The audio of this voicemail is no longer on the disk as it was stored.')

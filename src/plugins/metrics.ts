@@ -31,8 +31,9 @@ export function countRequests (app: FastifyInstance, { openSlots }: { openSlots:
     async collect () { this.set(await openSlots()) }
   }))
 
-  app.addHook('onResponse', async (request, reply) => {
+  app.addHook('onResponse', (request, reply, done) => {
     requests.observe({ method: request.method, route: request.routeOptions.url ?? 'none', status: reply.statusCode }, reply.elapsedTime / 1000)
+    done()
   })
 
   return {

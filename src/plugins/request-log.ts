@@ -5,13 +5,18 @@ export function logRequests (app: FastifyInstance): void {
   const addresses = new WeakMap<FastifyRequest, string>()
   const answered = new WeakSet<FastifyRequest>()
   // A closed connection has no address any more.
-  app.addHook('onRequest', async request => { addresses.set(request, request.ip) })
-  app.addHook('onSend', async (request, reply) => {
-    if (answered.has(request)) return
-    answered.add(request)
-    const log = (): void => { logRequest(request, reply, addresses.get(request)) }
-    if (reply.raw.closed) log()
-    else reply.raw.once('close', log)
+  app.addHook('onRequest', (request, _reply, done) => {
+    addresses.set(request, request.ip)
+    done()
+  })
+  app.addHook('onSend', (request, reply, payload, done) => {
+    if (!answered.has(request)) {
+      answered.add(request)
+      const log = (): void => { logRequest(request, reply, addresses.get(request)) }
+      if (reply.raw.closed) log()
+      else reply.raw.once('close', log)
+    }
+    done(null, payload)
   })
 }
 

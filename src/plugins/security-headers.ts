@@ -11,5 +11,8 @@ export const SECURITY_HEADERS = {
 
 /** Security headers on every answer; a route that needs others sets its own. */
 export function addSecurityHeaders (app: FastifyInstance): void {
-  app.addHook('onRequest', async (_request, reply) => { reply.headers(SECURITY_HEADERS) })
+  app.addHook('onRequest', (_request, reply, done) => {
+    reply.headers(SECURITY_HEADERS)
+    done()
+  })
 }

@@ -12,9 +12,8 @@ export interface StoppingOptions {
 export function stopInOrder (app: FastifyInstance, { timeoutMs, settled }: StoppingOptions): void {
   let isStopping = false
   let timer: NodeJS.Timeout | undefined
-  app.addHook('onRequest', async () => {
-    if (!isStopping) return
-    throw new AppError('shutting_down', 'This server is stopping.', { headers: { connection: 'close', 'retry-after': '5' } })
+  app.addHook('onRequest', (_request, _reply, done) => {
+    done(isStopping ? new AppError('shutting_down', 'This server is stopping.', { headers: { connection: 'close', 'retry-after': '5' } }) : undefined)
   })
   app.addHook('preClose', async () => {
     isStopping = true

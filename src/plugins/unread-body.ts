@@ -16,17 +16,24 @@ const SMALL_BODY_BYTES = 64 * 1024
 export function drainUnreadBodies (app: FastifyInstance, timeoutMs = DRAIN_TIMEOUT_MS): void {
   const closing = new WeakSet<Socket>()
   // What was sent behind such a body must not be processed any more: its sender could not be told.
-  app.addHook('onRequest', async (request, reply) => {
+  app.addHook('onRequest', (request, reply, done) => {
     if (closing.has(request.raw.socket)) reply.hijack()
+    done()
   })
-  app.addHook('onSend', async (request, reply, payload) => {
-    if (request.raw.complete || request.raw.destroyed) return payload
+  app.addHook('onSend', (request, reply, payload, done) => {
+    if (request.raw.complete || request.raw.destroyed) {
+      done(null, payload)
+      return
+    }
     // Whatever waits for `readable` has been told to let go by now, but its leaving counts from the next tick on.
     setImmediate(() => { request.raw.resume() })
-    if (!hasMuchLeft(request.raw) || !(typeof payload === 'string' || Buffer.isBuffer(payload))) return payload
+    if (!hasMuchLeft(request.raw) || !(typeof payload === 'string' || Buffer.isBuffer(payload))) {
+      done(null, payload)
+      return
+    }
     closing.add(request.raw.socket)
     reply.headers({ connection: 'close', 'content-length': Buffer.byteLength(payload) })
-    return lingering(payload, request.raw, timeoutMs)
+    done(null, lingering(payload, request.raw, timeoutMs))
   })
 }
 

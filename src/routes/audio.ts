@@ -48,9 +48,10 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
     app.addContentTypeParser('*', (_request, _payload, done) => { done(null) })
     // Fastify refuses a type that it cannot read before any handler runs: it is kept out of its sight, for the slot to judge.
     app.decorateRequest('declaredType', undefined)
-    app.addHook('onRequest', async request => {
+    app.addHook('onRequest', (request, _reply, done) => {
       request.declaredType = request.headers['content-type']
       delete request.raw.headers['content-type']
+      done()
     })
 
     app.route({
@@ -62,15 +63,13 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
         const contentType = request.declaredType
         const length = request.headers['content-length']
         const isForm = request.method === 'POST' && /^\s*multipart\/form-data\s*(;|$)/i.test(contentType ?? '')
-        const stopped = new AbortController()
-        const body = readBody(request.raw, stopped.signal, deps.pace)
+        let body: AsyncGenerator<Uint8Array> | undefined
         try {
           const { voicemail, isRepeat } = await uploads.receive(voicemailId, {
             declaredType: isForm ? undefined : contentType,
             declaredBytes: length === undefined ? undefined : Number(length) - (isForm ? MAX_AROUND_BYTES : 0),
             read: async signal => {
-              signal.throwIfAborted()
-              signal.addEventListener('abort', () => { stopped.abort(signal.reason) })
+              body = readBody(request.raw, signal, deps.pace)
               return isForm ? await readFilePart(contentType ?? '', body) : { declaredType: contentType, chunks: body }
             }
           })
@@ -80,7 +79,7 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
           metrics.upload(error instanceof AppError ? error.code : 'internal_error', 0)
           throw error
         } finally {
-          await body.return(undefined)
+          await body?.return(undefined)
         }
       }
     })
@@ -136,7 +135,7 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
           metrics.download(last - first + 1)
           return await reply.send(await file.read(first, last))
         } finally {
-          if (isOpen) await file.close()
+          if (isOpen) file.close()
         }
       }
     })

@@ -2,35 +2,63 @@ import type { IncomingMessage } from 'node:http'
 import { createSenderPace, type PaceLimits } from '../domain/sender-pace.js'
 import { AppError } from '../errors.js'
 
+const EVENTS = ['readable', 'end', 'close'] as const
+
 /**
  * The body of a request, chunk by chunk as its reader asks for them. Throws `body_incomplete` when it ends before its length or
  * the sender goes away, `sender_too_slow`, and the reason of `signal` when that is aborted. Ending early leaves the
  * request as it is: what to do with the rest of the body is for the answer to decide.
  */
 export async function * readBody (request: IncomingMessage, signal: AbortSignal, limits: PaceLimits): AsyncGenerator<Uint8Array> {
-  const pace = createSenderPace(limits)
-  let wake = (): void => {}
-  const onEvent = (): void => { wake() }
-  const events = ['readable', 'end', 'close'] as const
-  for (const event of events) request.on(event, onEvent)
   // Stays: an error that nobody listens to ends the process.
-  request.on('error', onEvent)
-  signal.addEventListener('abort', onEvent)
+  request.on('error', ignore)
+  let waiting: Waiting | undefined
   try {
-    let waitedMs = 0
     for (;;) {
       signal.throwIfAborted()
       const chunk: unknown = request.read()
       if (chunk instanceof Uint8Array) {
-        pace.waited(waitedMs, chunk.byteLength)
-        waitedMs = 0
+        waiting?.ended(chunk.byteLength)
         yield chunk
         continue
       }
       // Whoever sent everything and went away without waiting for the answer has sent everything.
-      if (request.readableEnded || (request.destroyed && request.complete)) return
+      if (request.complete) return
       if (request.destroyed) throw new AppError('body_incomplete', 'The body ended before its length.')
-      pace.waited(waitedMs, 0)
+      // A small body is all there by now, and nothing is set up for it.
+      waiting ??= waitFor(request, signal, limits)
+      await waiting.forMore()
+    }
+  } finally {
+    waiting?.end()
+  }
+}
+
+function ignore (): void {}
+
+interface Waiting {
+  /** Resolves when there is something to look at. Throws `sender_too_slow`. */
+  forMore: () => Promise<void>
+  /** It came with so many bytes. Throws `sender_too_slow`. */
+  ended: (bytes: number) => void
+  end: () => void
+}
+
+function waitFor (request: IncomingMessage, signal: AbortSignal, limits: PaceLimits): Waiting {
+  const pace = createSenderPace(limits)
+  let waitedMs = 0
+  let wake = ignore
+  const onEvent = (): void => { wake() }
+  for (const event of EVENTS) request.on(event, onEvent)
+  signal.addEventListener('abort', onEvent)
+
+  const ended = (bytes: number): void => {
+    pace.waited(waitedMs, bytes)
+    waitedMs = 0
+  }
+  return {
+    forMore: async () => {
+      ended(0)
       const sinceMs = performance.now()
       await new Promise<void>(resolve => {
         // Where it is this process that was held up, what has come meanwhile is read first.
@@ -41,9 +69,11 @@ export async function * readBody (request: IncomingMessage, signal: AbortSignal,
         }
       })
       waitedMs = performance.now() - sinceMs
+    },
+    ended,
+    end: () => {
+      for (const event of EVENTS) request.off(event, onEvent)
+      signal.removeEventListener('abort', onEvent)
     }
-  } finally {
-    for (const event of events) request.off(event, onEvent)
-    signal.removeEventListener('abort', onEvent)
   }
 }

@@ -1,12 +1,14 @@
 import { createHash } from 'node:crypto'
-import { constants } from 'node:fs'
-import { access, link, mkdir, open, readdir, rename, statfs, unlink, type FileHandle } from 'node:fs/promises'
+import { constants, type StatsFs } from 'node:fs'
+import { access, mkdir, readdir, statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Readable } from 'node:stream'
 import { customAlphabet } from 'nanoid'
-import { layoutOf } from './audio-layout.js'
+import { layoutOf, shardOf } from './audio-layout.js'
 import { explainFullDisk } from './disk-full.js'
 import { hasCode, undefinedIfGone } from './fs-errors.js'
+import { disk, streamFile } from './disk.js'
+import { createFolderSync, type FolderSync } from './disk-sync.js'
 import { createGathering } from './gathered-writes.js'
 
 /** A file that has been written and synced, and what was counted on the way. `sha256` is hexadecimal. */
@@ -17,7 +19,7 @@ export interface OpenFile {
   fileBytes: number
   /** The bytes from `first` to `last`, both included: at once where they are few, else as a stream that closes the file at its end. */
   read: (first: number, last: number) => Promise<Buffer | Readable>
-  close: () => Promise<void>
+  close: () => void
 }
 
 /** The audio files, each under a name that this store made. */
@@ -55,24 +57,27 @@ export interface AudioStoreOptions {
 const READ_AT_ONCE_BYTES = 512 * 1024
 const READ_CHUNK_BYTES = 256 * 1024
 
-/** Lower case only, for file systems that do not tell the cases apart; 24 characters are 124 bits. */
-const newName = customAlphabet('0123456789abcdefghijklmnopqrstuvwxyz', 24)
+/** Lower case only, for file systems that do not tell the cases apart; 22 characters beside the shard's two are 113 bits. */
+const randomName = customAlphabet('0123456789abcdefghijklmnopqrstuvwxyz', 22)
 const NAME = /^[0-9a-z]{24}$/
+/** So many files go to one folder, and then as many to another: those that are written at the same time share the syncs of it. */
+const FILES_IN_A_ROW = 256
 
 /** Opens the folders `incoming` and `audio` of a data folder, making what is missing. */
 export async function openAudioStore ({ dataFolder, durability }: AudioStoreOptions): Promise<AudioStore> {
   const { incomingFolder, audioFolder, incomingPath, relativePath, audioPath } = layoutOf(dataFolder)
-  const syncFile = async (file: FileHandle): Promise<void> => { if (durability === 'full') await file.datasync() }
-  const syncFolder = async (path: string): Promise<void> => { if (durability === 'full') await syncPath(path) }
+  const syncFolder: FolderSync = durability === 'full' ? createFolderSync() : async () => {}
+  const newName = createNames()
 
   await mkdir(incomingFolder, { recursive: true, mode: 0o700 })
   await mkdir(audioFolder, { recursive: true, mode: 0o700 })
 
   const gather = createGathering()
+  let looking: Promise<StatsFs> | undefined
 
   async function writeIncoming (fileName: string, chunks: AsyncIterable<Uint8Array>): Promise<WrittenFile> {
-    const file = await open(incomingPath(fileName), 'wx', 0o600)
-    const gathered = gather(async bytes => { await file.writeFile(bytes) })
+    const fd = await disk.open(incomingPath(fileName), 'wx', 0o600)
+    const gathered = gather(async bytes => { await disk.write(fd, bytes) })
     try {
       const hash = createHash('sha256')
       let fileBytes = 0
@@ -82,11 +87,11 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
         await gathered.add(chunk)
       }
       await gathered.flush()
-      await syncFile(file)
+      if (durability === 'full') await disk.datasync(fd)
       return { fileName, fileBytes, sha256: hash.digest('hex') }
     } finally {
       gathered.end()
-      await file.close()
+      disk.close(fd)
     }
   }
 
@@ -95,12 +100,20 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
 
   async function place (fileName: string): Promise<void> {
     const folder = dirname(audioPath(fileName))
-    const made = await mkdir(folder, { recursive: true, mode: 0o700 })
-    if (made !== undefined || !lastingFolders.has(folder)) {
-      await syncFolder(audioFolder)
-      lastingFolders.add(folder)
+    for (const isKnown of [lastingFolders.has(folder), false]) {
+      if (!isKnown) {
+        await mkdir(folder, { recursive: true, mode: 0o700 })
+        await syncFolder(audioFolder)
+        lastingFolders.add(folder)
+      }
+      try {
+        await linkOrRename(incomingPath(fileName), audioPath(fileName))
+        break
+      } catch (error) {
+        // Somebody has tidied up: it is made anew.
+        if (!isKnown || !hasCode(error, 'ENOENT')) throw error
+      }
     }
-    await linkOrRename(incomingPath(fileName), audioPath(fileName))
     await syncFolder(folder)
   }
 
@@ -132,31 +145,31 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
         throw explainFullDisk(error)
       }
       // The voicemail is stored: should this entry not go, it goes with the voicemail, or at the next start.
-      await unlink(incomingPath(fileName)).catch(() => {})
+      await disk.unlink(incomingPath(fileName)).catch(() => {})
       return result
     },
     open: async fileName => {
-      const file = await open(audioPath(fileName), constants.O_RDONLY | constants.O_NOFOLLOW).catch(undefinedIfGone)
-      if (file === undefined) return undefined
-      const { size } = await file.stat().catch(async (error: unknown) => {
-        await file.close()
+      const fd = await disk.open(audioPath(fileName), constants.O_RDONLY | constants.O_NOFOLLOW, undefined).catch(undefinedIfGone)
+      if (fd === undefined) return undefined
+      const close = (): void => { disk.close(fd) }
+      try {
+        return {
+          fileBytes: disk.size(fd),
+          read: async (first, last) => {
+            const length = last - first + 1
+            if (length > READ_AT_ONCE_BYTES) return streamFile(fd, first, last, READ_CHUNK_BYTES)
+            try {
+              const bytes = Buffer.allocUnsafe(length)
+              return bytes.subarray(0, await disk.read(fd, bytes, first))
+            } finally {
+              close()
+            }
+          },
+          close
+        }
+      } catch (error) {
+        close()
         throw error
-      })
-      return {
-        fileBytes: size,
-        read: async (first, last) => {
-          const length = last - first + 1
-          if (length > READ_AT_ONCE_BYTES) {
-            return file.createReadStream({ start: first, end: last, highWaterMark: READ_CHUNK_BYTES })
-          }
-          try {
-            const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(length), 0, length, first)
-            return buffer.subarray(0, bytesRead)
-          } finally {
-            await file.close()
-          }
-        },
-        close: async () => { await file.close() }
       }
     },
     remove: async fileNames => {
@@ -175,7 +188,9 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
       else await discard(fileName)
     },
     freeBytes: async () => {
-      const { bavail, bsize } = await statfs(dataFolder)
+      // One look is enough for all who ask while it is taken.
+      looking ??= statfs(dataFolder).finally(() => { looking = undefined })
+      const { bavail, bsize } = await looking
       return bavail * bsize
     },
     probe: async () => {
@@ -187,22 +202,27 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
 /** A file system without hard links gets the plain move, and a crash between it and the row leaves a file that no row knows. */
 async function linkOrRename (from: string, to: string): Promise<void> {
   try {
-    await link(from, to)
+    await disk.link(from, to)
   } catch (error) {
     if (!hasCode(error, 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS')) throw error
-    await rename(from, to)
+    await disk.rename(from, to)
   }
 }
 
-async function syncPath (path: string): Promise<void> {
-  const folder = await open(path, constants.O_RDONLY | constants.O_DIRECTORY)
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
+/** Names of files, the folder of each in front; see FILES_IN_A_ROW. */
+function createNames (): () => string {
+  let shard = ''
+  let left = 0
+  return () => {
+    if (left === 0) {
+      shard = shardOf(randomName())
+      left = FILES_IN_A_ROW
+    }
+    left -= 1
+    return shard + randomName()
   }
 }
 
 async function unlinkIfThere (path: string): Promise<void> {
-  await unlink(path).catch(undefinedIfGone)
+  await disk.unlink(path).catch(undefinedIfGone)
 }

@@ -1,9 +1,10 @@
 import { constants } from 'node:fs'
-import { chmod, copyFile, link, lstat, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, link, lstat, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import { layoutOf } from './audio-layout.js'
 import { DATABASE_FILE } from './database.js'
+import { syncPath } from './disk-sync.js'
 import { lockFolder } from './folder-lock.js'
 import { hasCode, undefinedIfGone } from './fs-errors.js'
 
@@ -85,9 +86,9 @@ async function backUpInto (target: string, { dataFolder, copyRows, isFileKnown, 
   }
   for (const secret of SECRETS) await bring(join(dataFolder, secret), join(target, secret), undefined, false)
   await syncFolders(to.audioFolder)
-  await sync(rows)
+  await syncPath(rows)
   await rename(rows, join(target, DATABASE_FILE))
-  await sync(target)
+  await syncPath(target)
   result.removed = await removeOthers(to.audioFolder, kept)
   await writeMark(target, true)
   return result
@@ -123,7 +124,7 @@ export async function restore (source: string, dataFolder: string, onProgress?: 
   await mkdir(to.audioFolder, { recursive: true, mode: 0o700 })
   await syncFolders(to.audioFolder)
   await rename(rows, join(dataFolder, DATABASE_FILE))
-  await sync(dataFolder)
+  await syncPath(dataFolder)
   return result
 }
 
@@ -176,7 +177,7 @@ async function bring (from: string, to: string, bytes: number | undefined, mayLi
     }
     // A backup that came from elsewhere may have brought other modes.
     await chmod(draft, 0o600)
-    await sync(draft)
+    await syncPath(draft)
   }
   await rename(draft, to)
   // Where both are one file already, rename leaves its source (POSIX).
@@ -202,21 +203,12 @@ async function removeOthers (audioFolder: string, kept: ReadonlySet<string>): Pr
 async function writeMark (folder: string, complete: boolean): Promise<void> {
   const draft = join(folder, `${MARK}.new`)
   await writeFile(draft, `${JSON.stringify({ complete })}\n`, { mode: 0o600 })
-  await sync(draft)
+  await syncPath(draft)
   await rename(draft, join(folder, MARK))
-  await sync(folder)
+  await syncPath(folder)
 }
 
 async function syncFolders (audioFolder: string): Promise<void> {
-  for (const shard of await readdir(audioFolder).catch(undefinedIfGone) ?? []) await sync(join(audioFolder, shard))
-  await sync(audioFolder).catch(undefinedIfGone)
-}
-
-async function sync (path: string): Promise<void> {
-  const file = await open(path, constants.O_RDONLY)
-  try {
-    await file.sync()
-  } finally {
-    await file.close()
-  }
+  for (const shard of await readdir(audioFolder).catch(undefinedIfGone) ?? []) await syncPath(join(audioFolder, shard))
+  await syncPath(audioFolder).catch(undefinedIfGone)
 }

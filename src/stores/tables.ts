@@ -20,10 +20,19 @@ export const accounts = sqliteTable('accounts', {
   /** Of this account alone; null for what the settings say, 0 for no limit. */
   quotaBytes: integer('quota_bytes'),
   quotaMessages: integer('quota_messages'),
-  /** What is stored, kept by the triggers of the second migration, so that a quota costs the same in a full mailbox. */
+  /** What is stored, and what slots that wait for their upload may bring: kept by triggers (in drizzle/), so that a full mailbox costs what an empty one does. */
   storedBytes: integer('stored_bytes').notNull().default(0),
   storedMessages: integer('stored_messages').notNull().default(0),
-  unreadMessages: integer('unread_messages').notNull().default(0)
+  unreadMessages: integer('unread_messages').notNull().default(0),
+  pendingBytes: integer('pending_bytes').notNull().default(0),
+  pendingMessages: integer('pending_messages').notNull().default(0)
+})
+
+/** One row: what slots of all accounts may bring that wait for their upload, kept by the same triggers. */
+export const totals = sqliteTable('totals', {
+  id: integer().primaryKey(),
+  pendingBytes: integer('pending_bytes').notNull().default(0),
+  pendingMessages: integer('pending_messages').notNull().default(0)
 })
 
 /** API keys; the key itself is never kept, only its SHA-256 in hexadecimal. */
@@ -61,8 +70,9 @@ export const voicemails = sqliteTable('voicemails', {
   failureAtMs: integer('failure_at_ms')
 }, table => [
   index('voicemails_by_account').on(table.accountId, table.id),
-  index('voicemails_unread').on(table.accountId).where(sql`uploaded_at_ms is not null and read_at_ms is null`),
-  index('voicemails_pending').on(table.accountId, table.expiresAtMs).where(sql`uploaded_at_ms is null`),
+  index('voicemails_unread').on(table.accountId, table.id).where(sql`uploaded_at_ms is not null and read_at_ms is null`),
+  index('voicemails_read').on(table.accountId, table.id).where(sql`uploaded_at_ms is not null and read_at_ms is not null`),
+  index('voicemails_pending').on(table.accountId, table.id).where(sql`uploaded_at_ms is null`),
   index('voicemails_expiring').on(table.expiresAtMs).where(sql`uploaded_at_ms is null`),
   index('voicemails_by_age').on(table.uploadedAtMs).where(sql`uploaded_at_ms is not null`),
   index('voicemails_by_reading').on(table.readAtMs).where(sql`read_at_ms is not null`)

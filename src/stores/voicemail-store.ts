@@ -1,7 +1,7 @@
-import { and, count, desc, eq, gt, isNotNull, isNull, lt, sql, type SQL } from 'drizzle-orm'
+import { and, count, desc, eq, isNotNull, isNull, lt, lte, sql, type SQL } from 'drizzle-orm'
 import { AppError } from '../errors.js'
 import type { Database } from './database.js'
-import { accounts, events, removals, voicemails, type AccountRow, type EventRow, type VoicemailRow } from './tables.js'
+import { accounts, events, removals, totals, voicemails, type AccountRow, type EventRow, type VoicemailRow } from './tables.js'
 
 export type NewSlot = Pick<VoicemailRow, 'id' | 'accountId' | 'sipFrom' | 'contentType' | 'maxUploadBytes' | 'createdAtMs' | 'expiresAtMs'>
 /** What the audio of a voicemail turned out to be. */
@@ -60,13 +60,13 @@ export function createVoicemailStore ({ read, write }: Database): VoicemailStore
 
   const byId = read.select().from(voicemails).where(hasId).prepare()
   const byAccountAndId = read.select().from(voicemails).where(and(hasId, ofAccount)).prepare()
-  const countUnread = read.select({ n: count() }).from(voicemails).where(and(ofAccount, isUnread)).prepare()
   const knowsFile = read.select({ id: voicemails.id }).from(voicemails).where(eq(voicemails.fileName, sql.placeholder('fileName'))).prepare()
-  const isOpen = and(isPending, gt(voicemails.expiresAtMs, sql.placeholder('nowMs')))
-  const sumOf = (slots: SQL | undefined) =>
-    read.select({ count: count(), bytes: sql<number>`coalesce(sum(${voicemails.maxUploadBytes}), 0)` }).from(voicemails).where(slots).prepare()
-  const sumOpen = sumOf(isOpen)
-  const sumOpenOfAccount = sumOf(and(ofAccount, isOpen))
+  const sums = { pendingMessages: count(), pendingBytes: sql<number>`coalesce(sum(${voicemails.maxUploadBytes}), 0)` }
+  const isExpired = and(isPending, lte(voicemails.expiresAtMs, sql.placeholder('nowMs')))
+  const sumExpired = read.select(sums).from(voicemails).where(isExpired).prepare()
+  // The plus keeps SQLite from going through all that wait of this account, where it needs the few that are expired.
+  const sumExpiredOfAccount = read.select(sums).from(voicemails).where(and(isExpired, sql`+${voicemails.accountId} = ${sql.placeholder('accountId')}`)).prepare()
+  const allPending = read.select().from(totals).prepare()
   const accountById = read.select().from(accounts).where(eq(accounts.id, sql.placeholder('accountId'))).prepare()
   const forgetEvents = read.delete(events).where(eq(events.voicemailId, id)).prepare()
   const noteDeletion = read.insert(events).values({
@@ -101,39 +101,38 @@ export function createVoicemailStore ({ read, write }: Database): VoicemailStore
   const noteRemoval = read.insert(removals).values({ fileName: sql.placeholder('fileName') }).onConflictDoNothing().prepare()
   const forgetRemoval = read.delete(removals).where(eq(removals.fileName, sql.placeholder('fileName'))).prepare()
 
-  /** One prepared pair of queries for each of the few filters there are. */
-  const lists = new Map<string, ReturnType<typeof prepareList>>()
-  function prepareList ({ status, unread }: VoicemailFilter) {
-    const matches = and(
+  /** One prepared query for each of the few filters there are. */
+  const pages = new Map<string, ReturnType<typeof preparePage>>()
+  function preparePage ({ status, unread }: VoicemailFilter) {
+    return read.select().from(voicemails).where(and(
       ofAccount,
       status === undefined ? undefined : status === 'pending' ? isPending : isStored,
-      unread === undefined ? undefined : unread ? isUnread : and(isStored, isNotNull(voicemails.readAtMs))
-    )
-    return {
-      page: read.select().from(voicemails).where(and(matches, lt(voicemails.id, sql.placeholder('before'))))
-        .orderBy(desc(voicemails.id)).limit(sql.placeholder('limit')).prepare(),
-      total: read.select({ n: count() }).from(voicemails).where(matches).prepare()
-    }
+      unread === undefined ? undefined : unread ? isUnread : and(isStored, isNotNull(voicemails.readAtMs)),
+      lt(voicemails.id, sql.placeholder('before'))
+    )).orderBy(desc(voicemails.id)).limit(sql.placeholder('limit')).prepare()
   }
+
+  const openSlots = (nowMs: number): OpenSlots => without(allPending.get(), sumExpired.get({ nowMs }))
 
   return {
     addSlot: async (slot, judge) => await write(() => {
       const { accountId, createdAtMs: nowMs } = slot
       const account = accountById.get({ accountId })
       if (account === undefined) throw new AppError('not_found', 'There is no such account.')
-      judge({ account, open: sumOpen.get({ nowMs }) ?? NO_SLOTS, openOfAccount: sumOpenOfAccount.get({ accountId, nowMs }) ?? NO_SLOTS })
+      judge({ account, open: openSlots(nowMs), openOfAccount: without(account, sumExpiredOfAccount.get({ accountId, nowMs })) })
       return insert.get(slot)
     }),
     find: async id => byId.get({ id }),
     findOf: async (accountId, id) => byAccountAndId.get({ accountId, id }),
     list: async (accountId, filter, { before = LAST_ID, limit }) => {
       const name = `${filter.status ?? ''} ${filter.unread ?? ''}`
-      const list = lists.get(name) ?? prepareList(filter)
-      lists.set(name, list)
+      const page = pages.get(name) ?? preparePage(filter)
+      pages.set(name, page)
+      const account = accountById.get({ accountId })
       return {
-        voicemails: list.page.all({ accountId, before, limit }),
-        total: list.total.get({ accountId })?.n ?? 0,
-        unread: countUnread.get({ accountId })?.n ?? 0
+        voicemails: page.all({ accountId, before, limit }),
+        total: account === undefined ? 0 : countMatches(account, filter),
+        unread: account?.unreadMessages ?? 0
       }
     },
     markStored: async (id, audio, atMs) => await write(() => store.get({ id, ...audio, atMs })),
@@ -147,14 +146,27 @@ export function createVoicemailStore ({ read, write }: Database): VoicemailStore
       noteDeletion.run({ id, accountId, ...deletion })
       return row
     }),
-    openSlots: async nowMs => sumOpen.get({ nowMs }) ?? NO_SLOTS,
+    openSlots: async nowMs => openSlots(nowMs),
     isFileKnown: async fileName => knowsFile.get({ fileName }) !== undefined,
     pendingRemovals: async () => listRemovals.all().map(({ fileName }) => fileName),
     forgetRemovals: async fileNames => { await write(() => { for (const fileName of fileNames) forgetRemoval.run({ fileName }) }) }
   }
 }
 
-const NO_SLOTS: OpenSlots = { count: 0, bytes: 0 }
+type Pending = Pick<AccountRow, 'pendingMessages' | 'pendingBytes'>
+const NONE: Pending = { pendingMessages: 0, pendingBytes: 0 }
+
+/** Slots that wait for their upload, without those whose time is over and that only have not been swept yet: they are few. */
+function without (all: Pending = NONE, expired: Pending = NONE): OpenSlots {
+  return { count: all.pendingMessages - expired.pendingMessages, bytes: all.pendingBytes - expired.pendingBytes }
+}
+
+/** How many voicemails of an account there are of which the filter is true. */
+function countMatches ({ storedMessages, unreadMessages, pendingMessages }: AccountRow, { status, unread }: VoicemailFilter): number {
+  if (unread === undefined) return (status === 'pending' ? 0 : storedMessages) + (status === 'stored' ? 0 : pendingMessages)
+  if (status === 'pending') return 0
+  return unread ? unreadMessages : storedMessages - unreadMessages
+}
 
 /** Sorts after every UUID. */
 const LAST_ID = 'g'

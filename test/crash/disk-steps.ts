@@ -1,6 +1,7 @@
-import fs, { type FileHandle } from 'node:fs/promises'
+import fs from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import Sqlite from 'better-sqlite3'
+import { disk } from '../../src/stores/disk.js'
 
 /** One thing that the service asks of the disk. */
 export interface Step {
@@ -20,76 +21,63 @@ export interface Watcher {
   after?: (step: Step) => void
 }
 
-/** How many handles are open. */
+/** How many files are open. */
 export interface Watched { openHandles: () => number, restore: () => void }
 
 /**
- * Lets a watcher see every step on the disk that this process takes through `node:fs/promises`, and every COMMIT. A write is two
+ * Lets a watcher see every step on the disk that this process takes through the stores' `disk` and `node:fs/promises`, and every COMMIT. A write is two
  * steps, a half of the bytes each, so that there is a moment in the middle of it.
  */
 export async function watchDisk ({ before = () => {}, after = () => {} }: Watcher): Promise<Watched> {
-  const paths = new WeakMap<object, string>()
-  let openHandles = 0
+  const paths = new Map<number, string>()
   const take = async <T>(step: Step, run: () => Promise<T>): Promise<T> => {
     before(step)
     const value = await run()
     after(step)
     return value
   }
+  const takeNow = <T>(step: Step, run: () => T): T => {
+    before(step)
+    const value = run()
+    after(step)
+    return value
+  }
 
-  const plain = { open: fs.open, mkdir: fs.mkdir, link: fs.link, rename: fs.rename, unlink: fs.unlink, statfs: fs.statfs, readdir: fs.readdir, access: fs.access }
-  const onPath = (operation: 'mkdir' | 'unlink' | 'statfs' | 'readdir' | 'access') => ({
+  const plain = { mkdir: fs.mkdir, statfs: fs.statfs, readdir: fs.readdir, access: fs.access }
+  const onPath = (operation: keyof typeof plain) => ({
     [operation]: async (path: string, options?: object) =>
       await take<unknown>({ operation, path }, async () => await call(plain[operation], fs, path, options))
   })
-  const onPaths = (operation: 'link' | 'rename') => ({
-    [operation]: async (from: string, path: string) => { await take({ operation, path, from }, async () => { await plain[operation](from, path) }) }
-  })
-  Object.assign(fs, {
-    open: async (path: string, flags: string | number, mode?: number) => await take({ operation: 'open', path }, async () => {
-      const handle = await plain.open(path, flags, mode)
-      paths.set(handle, path)
-      openHandles += 1
-      // A handle's own property, not its class's.
-      const { close } = handle
-      return Object.assign(handle, {
-        close: async () => {
-          openHandles -= 1
-          await take({ operation: 'close', path }, async () => { await close() })
-        }
-      })
-    }),
-    ...onPath('mkdir'),
-    ...onPath('unlink'),
-    ...onPath('statfs'),
-    ...onPath('readdir'),
-    ...onPath('access'),
-    ...onPaths('link'),
-    ...onPaths('rename')
-  })
+  Object.assign(fs, { ...onPath('mkdir'), ...onPath('statfs'), ...onPath('readdir'), ...onPath('access') })
   syncBuiltinESMExports()
 
-  const someHandle = await plain.open('/dev/null')
-  const handles: FileHandle = Object.getPrototypeOf(someHandle)
-  const { writeFile, datasync, sync, stat, read } = handles
-  await someHandle.close()
-  const onHandle = (operation: 'datasync' | 'sync' | 'stat' | 'read', method: object) => ({
-    async [operation] (this: FileHandle, ...args: unknown[]) {
-      return await take({ operation, path: paths.get(this) ?? '' }, async () => await call(method, this, ...args))
-    }
-  })
-  Object.assign(handles, {
-    ...onHandle('datasync', datasync),
-    ...onHandle('sync', sync),
-    ...onHandle('stat', stat),
-    ...onHandle('read', read),
-    async writeFile (this: FileHandle, bytes: Uint8Array) {
+  const real = { ...disk }
+  const pathOf = (fd: number): string => paths.get(fd) ?? ''
+  Object.assign(disk, {
+    open: async (path, flags, mode) => await take({ operation: 'open', path }, async () => {
+      const fd = await real.open(path, flags, mode)
+      paths.set(fd, path)
+      return fd
+    }),
+    write: async (fd, bytes) => {
       const middle = bytes.byteLength >> 1
       for (const half of [bytes.subarray(0, middle), bytes.subarray(middle)]) {
-        await take({ operation: 'write', path: paths.get(this) ?? '', bytes: half.byteLength }, async () => { await Reflect.apply(writeFile, this, [half]) })
+        await take({ operation: 'write', path: pathOf(fd), bytes: half.byteLength }, async () => { await real.write(fd, half) })
       }
+    },
+    read: async (fd, into, first) => await take({ operation: 'read', path: pathOf(fd) }, async () => await real.read(fd, into, first)),
+    datasync: async fd => { await take({ operation: 'datasync', path: pathOf(fd) }, async () => { await real.datasync(fd) }) },
+    sync: async fd => { await take({ operation: 'sync', path: pathOf(fd) }, async () => { await real.sync(fd) }) },
+    link: async (from, path) => { await take({ operation: 'link', path: String(path), from: String(from) }, async () => { await real.link(from, path) }) },
+    rename: async (from, path) => { await take({ operation: 'rename', path: String(path), from: String(from) }, async () => { await real.rename(from, path) }) },
+    unlink: async path => { await take({ operation: 'unlink', path: String(path) }, async () => { await real.unlink(path) }) },
+    size: fd => takeNow({ operation: 'stat', path: pathOf(fd) }, () => real.size(fd)),
+    close: fd => {
+      const path = pathOf(fd)
+      paths.delete(fd)
+      takeNow({ operation: 'close', path }, () => { real.close(fd) })
     }
-  })
+  } satisfies Partial<typeof disk>)
 
   const memory = new Sqlite(':memory:')
   const statements: Sqlite.Statement = Object.getPrototypeOf(memory.prepare('SELECT 1'))
@@ -108,11 +96,11 @@ export async function watchDisk ({ before = () => {}, after = () => {} }: Watche
   })
 
   return {
-    openHandles: () => openHandles,
+    openHandles: () => paths.size,
     restore: () => {
       Object.assign(fs, plain)
       syncBuiltinESMExports()
-      Object.assign(handles, { writeFile, datasync, sync, stat, read })
+      Object.assign(disk, real)
       Object.assign(statements, { run })
     }
   }

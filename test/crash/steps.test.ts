@@ -116,7 +116,7 @@ async function broken (t: Test): Promise<string> {
   await data.close()
   for (const name of [known, unknown]) await cp(join(dataFolder, 'audio', name.slice(0, 2), name), join(dataFolder, 'incoming', name))
   await writeFile(join(dataFolder, 'incoming', 'half0written0half0written'.slice(0, 24)), 'RIFF')
-  t.equal((await readdir(join(dataFolder, 'audio', deleted.slice(0, 2)))).length, 1, 'the file is there')
+  t.ok((await readdir(join(dataFolder, 'audio', deleted.slice(0, 2)))).includes(deleted), 'the file is there')
   return dataFolder
 }
 

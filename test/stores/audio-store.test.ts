@@ -2,8 +2,7 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
-import fs, { open as openHandle } from 'node:fs/promises'
-import { syncBuiltinESMExports } from 'node:module'
+import fs from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
@@ -16,6 +15,7 @@ import { recover } from '../../src/domain/recovery.js'
 import { AppError } from '../../src/errors.js'
 import { openAudioStore, type AudioStore, type AudioStoreOptions, type WrittenFile } from '../../src/stores/audio-store.js'
 import { explainFullDisk } from '../../src/stores/disk-full.js'
+import { watchDisk, type Step } from '../crash/disk-steps.js'
 
 const AUDIO = Buffer.from(Array.from({ length: 700_000 }, (_, index) => index * index % 251))
 const SHA256 = createHash('sha256').update(AUDIO).digest('hex')
@@ -38,55 +38,29 @@ async function filesIn (dataFolder: string): Promise<string[]> {
 const errorOf = (code: string): Error => Object.assign(new Error(`${code}: injected`), { code })
 
 /**
- * Notes the store's calls to the file system, as `link audio/NN/NAME`, and makes those fail that `fault` has an error for. Tells which
- * handles are still open.
+ * Notes the store's calls to the file system, as `link audio/NN/NAME`, and makes those fail that `fault` has an error for. Tells how many
+ * files are still open.
  */
 async function watchCalls (t: Test, dataFolder: string, fault: (call: string) => Error | undefined = () => undefined) {
   const calls: string[] = []
-  const paths = new WeakMap<object, string>()
-  const handles = new Set<unknown>()
-  const label = (path: unknown): string => relative(dataFolder, String(path)).replace(/[0-9a-z]{24}$/, 'NAME').replace(/^audio.[0-9a-z]{2}(?![a-z])/, 'audio/NN')
-  const sample = await openHandle(dataFolder)
-  const handleMethods: object = Object.getPrototypeOf(sample)
-  await sample.close()
-
-  const watch = (object: object, method: string, pathOf: (self: object, args: unknown[]) => unknown, after: (result: unknown, self: object, path: unknown) => void = () => {}): void => {
-    const original: unknown = Reflect.get(object, method)
-    if (typeof original !== 'function') throw new TypeError(method)
-    Reflect.set(object, method, async function (this: object, ...args: unknown[]) {
-      const path = pathOf(this, args)
-      const call = `${method} ${label(path)}`
-      calls.push(call)
-      const error = fault(call)
-      // What fails to close is closed nevertheless.
-      if (error !== undefined && method !== 'close') throw error
-      const result: unknown = await Reflect.apply(original, this, args)
-      after(result, this, path)
-      if (error !== undefined) throw error
-      return result
-    })
-    t.teardown(() => {
-      Reflect.set(object, method, original)
-      syncBuiltinESMExports()
-    })
+  const take = ({ operation, path }: Step): void => {
+    const call = `${operation} ${relative(dataFolder, path).replace(/[0-9a-z]{24}$/, 'NAME').replace(/^audio.[0-9a-z]{2}(?![a-z])/, 'audio/NN')}`
+    calls.push(call)
+    const error = fault(call)
+    if (error !== undefined) throw error
   }
-  const pathOfHandle = (self: object): unknown => paths.get(self)
-  watch(fs, 'open', (_, [path]) => path, (result, _, path) => {
-    if (typeof result !== 'object' || result === null) return
-    paths.set(result, String(path))
-    handles.add(result)
-    watch(result, 'close', pathOfHandle, (_, self) => { handles.delete(self) })
+  const { openHandles, restore } = await watchDisk({
+    before: step => { if (step.operation !== 'close') take(step) },
+    // What fails to close is closed nevertheless.
+    after: step => { if (step.operation === 'close') take(step) }
   })
-  for (const method of ['mkdir', 'unlink']) watch(fs, method, (_, [path]) => path)
-  for (const method of ['link', 'rename']) watch(fs, method, (_, [, to]) => to)
-  for (const method of ['writeFile', 'datasync', 'sync', 'stat', 'read']) watch(handleMethods, method, pathOfHandle)
-  syncBuiltinESMExports()
-  return { calls, handles, commit: async <T>(result: T): Promise<T> => { calls.push('commit'); return result } }
+  t.teardown(restore)
+  return { calls, openHandles, commit: async <T>(result: T): Promise<T> => { calls.push('commit'); return result } }
 }
 
 /** What a write does, in its order, where the folder of the file is not there yet. */
 const SEQUENCE = [
-  'open incoming/NAME', 'writeFile incoming/NAME', 'writeFile incoming/NAME', 'datasync incoming/NAME', 'close incoming/NAME',
+  'open incoming/NAME', ...Array.from({ length: 4 }, () => 'write incoming/NAME'), 'datasync incoming/NAME', 'close incoming/NAME',
   'mkdir audio/NN', 'open audio', 'sync audio', 'close audio',
   'link audio/NN/NAME', 'open audio/NN', 'sync audio/NN', 'close audio/NN',
   'commit', 'unlink incoming/NAME'
@@ -136,13 +110,13 @@ t.test('any chunks, many writes at once: the same bytes, each in a file of its o
 t.test('file, new folder and entry are synced, in this order, before the commit; relaxed, nothing is', async t => {
   await t.test('full', async t => {
     const { dataFolder, store } = await openStore(t)
-    const { calls, handles, commit } = await watchCalls(t, dataFolder)
+    const { calls, openHandles, commit } = await watchCalls(t, dataFolder)
     const { fileName } = await store.write(chunks(), commit)
     t.strictSame(calls, SEQUENCE)
     calls.length = 0
     await store.remove([fileName])
     t.strictSame(calls, ['unlink audio/NN/NAME', 'unlink incoming/NAME', 'open audio/NN', 'sync audio/NN', 'close audio/NN'])
-    t.equal(handles.size, 0)
+    t.equal(openHandles(), 0)
   })
   await t.test('relaxed', async t => {
     const { dataFolder, store } = await openStore(t, 'relaxed')
@@ -170,7 +144,7 @@ t.test('whatever call fails before the row is there, nothing is left, nothing st
       const { dataFolder, store } = await openStore(t)
       let error: Error | undefined = errorOf('EIO')
       const watched = await watchCalls(t, dataFolder, () => watched.calls.length === step + 1 ? error : undefined)
-      const { calls, handles, commit } = watched
+      const { calls, openHandles, commit } = watched
       let isSourceClosed = false
       const endless = async function * (): AsyncGenerator<Uint8Array> {
         try {
@@ -183,7 +157,7 @@ t.test('whatever call fails before the row is there, nothing is left, nothing st
       t.equal(calls[step], failing)
       t.notOk(calls.includes('commit'), 'no row is written')
       t.strictSame(await filesIn(dataFolder), [])
-      t.equal(handles.size, 0, 'no handle is open')
+      t.equal(openHandles(), 0, 'no handle is open')
       t.equal(isSourceClosed, step > 0, 'the source is told to let go, unless it was never asked')
 
       // Another store, because this one may have the folder of the next file in its mind already.
@@ -264,7 +238,7 @@ t.test('a file system without hard links gets a move, and nothing else does', as
 t.test('a file is read in any part: at once where it is small, else as a stream, and is closed after', async t => {
   const { dataFolder, store } = await openStore(t)
   const { fileName } = await store.write(chunks(), commit)
-  const { calls, handles } = await watchCalls(t, dataFolder)
+  const { calls, openHandles } = await watchCalls(t, dataFolder)
   for (const [first, last] of [[0, AUDIO.length - 1], [0, 0], [AUDIO.length - 1, AUDIO.length - 1], [1, 524_288], [1, 524_289], [10, 600_000]] as const) {
     const file = await store.open(fileName)
     t.equal(file?.fileBytes, AUDIO.length)
@@ -274,14 +248,15 @@ t.test('a file is read in any part: at once where it is small, else as a stream,
     t.ok(bytes?.equals(AUDIO.subarray(first, last + 1)), `${first}-${last}`)
     if (read instanceof Readable && !read.closed) await once(read, 'close')
   }
-  t.equal(handles.size, 0)
+  t.equal(openHandles(), 0)
 
-  await (await store.open(fileName))?.close()
+  const unread = await store.open(fileName)
+  unread?.close()
   const abandoned = await (await store.open(fileName))?.read(0, AUDIO.length - 1)
   if (!(abandoned instanceof Readable)) throw new TypeError('expected a stream')
   abandoned.destroy()
   await once(abandoned, 'close')
-  t.equal(handles.size, 0, 'not only a reader who stays to the end')
+  t.equal(openHandles(), 0, 'not only a reader who stays to the end')
   t.equal(calls.filter(call => call.startsWith('open')).length, 8)
 
   t.equal(await store.open(NOWHERE), undefined)
@@ -292,9 +267,9 @@ t.test('a file that cannot be read is told as an error, and is closed', async t 
   const { fileName } = await store.write(chunks(), commit)
   for (const failing of ['open', 'stat', 'read']) {
     await t.test(failing, async t => {
-      const { handles } = await watchCalls(t, dataFolder, call => call.startsWith(failing) ? errorOf('EIO') : undefined)
+      const { openHandles } = await watchCalls(t, dataFolder, call => call.startsWith(failing) ? errorOf('EIO') : undefined)
       await t.rejects(store.open(fileName).then(async file => await file?.read(0, 9)), { code: 'EIO' })
-      t.equal(handles.size, 0)
+      t.equal(openHandles(), 0)
     })
   }
   await fs.symlink('/etc/passwd', join(dataFolder, 'audio', fileName.slice(0, 2), fileName.slice(0, 2).padEnd(24, '0')))
