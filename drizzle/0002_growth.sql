@@ -10,7 +10,8 @@ CREATE INDEX `voicemails_read` ON `voicemails` (`account_id`,`id`) WHERE uploade
 CREATE INDEX `voicemails_unread` ON `voicemails` (`account_id`,`id`) WHERE uploaded_at_ms is not null and read_at_ms is null;--> statement-breakpoint
 CREATE INDEX `voicemails_pending` ON `voicemails` (`account_id`,`id`) WHERE uploaded_at_ms is null;--> statement-breakpoint
 ALTER TABLE `accounts` ADD `pending_bytes` integer DEFAULT 0 NOT NULL;--> statement-breakpoint
-ALTER TABLE `accounts` ADD `pending_messages` integer DEFAULT 0 NOT NULL;
+ALTER TABLE `accounts` ADD `pending_messages` integer DEFAULT 0 NOT NULL;--> statement-breakpoint
+ALTER TABLE `accounts` ADD `revision` integer DEFAULT 0 NOT NULL;
 --> statement-breakpoint
 DROP TRIGGER `voicemails_stored`;
 --> statement-breakpoint
@@ -53,4 +54,16 @@ CREATE TRIGGER `voicemails_removed` AFTER DELETE ON `voicemails` WHEN old.`uploa
 		`stored_messages` = `stored_messages` - 1,
 		`unread_messages` = `unread_messages` - (old.`read_at_ms` IS NULL)
 	WHERE `id` = old.`account_id`;
+END;
+--> statement-breakpoint
+CREATE TRIGGER `voicemails_revised_by_insert` AFTER INSERT ON `voicemails` BEGIN
+	UPDATE `accounts` SET `revision` = `revision` + 1 WHERE `id` = new.`account_id`;
+END;
+--> statement-breakpoint
+CREATE TRIGGER `voicemails_revised_by_update` AFTER UPDATE ON `voicemails` BEGIN
+	UPDATE `accounts` SET `revision` = `revision` + 1 WHERE `id` = new.`account_id`;
+END;
+--> statement-breakpoint
+CREATE TRIGGER `voicemails_revised_by_delete` AFTER DELETE ON `voicemails` BEGIN
+	UPDATE `accounts` SET `revision` = `revision` + 1 WHERE `id` = old.`account_id`;
 END;

@@ -14,6 +14,7 @@ import type { Keys } from './keys.js'
 import { createAuth } from './plugins/auth.js'
 import { takeJson } from './plugins/json-bodies.js'
 import { limitBodyTime } from './plugins/body-deadline.js'
+import { gatherLines } from './plugins/log-lines.js'
 import { countRequests } from './plugins/metrics.js'
 import { collectMethods, createSocketAnswers, limitServer } from './plugins/node-answers.js'
 import { describeApi } from './plugins/openapi.js'
@@ -64,7 +65,7 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
 
   const socketAnswers = createSocketAnswers()
   const app = fastify({
-    logger: { level: config.logLevel, base: null, ...deps.logStream !== undefined && { stream: deps.logStream } },
+    logger: { level: config.logLevel, base: null, stream: deps.logStream ?? gatherLines(text => { process.stdout.write(text) }) },
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
     genReqId: () => nanoid(12),
     trustProxy: config.trustProxy,
@@ -91,7 +92,9 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
   const answerOtherMethods = collectMethods(app)
   await describeApi(app, readVersion())
 
-  const json = createJson({ signedUrls, clock, downloadUrlTtlMs: config.downloadUrlTtlMs, publicUrl: () => config.publicUrl ?? listeningUrl(app) })
+  let ownUrl = ''
+  const publicUrl = (): string => config.publicUrl ?? (ownUrl ||= listeningUrl(app))
+  const json = createJson({ signedUrls, clock, downloadUrlTtlMs: config.downloadUrlTtlMs, publicUrl })
   const ready = async (): Promise<void> => {
     deps.probeRows()
     await audioStore.probe()
@@ -107,7 +110,7 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
   await app.register(async app => {
     app.addHook('onRequest', auth.authenticate)
     limitBodyTime(app, socketAnswers)
-    await app.register(voicemailRoutes({ voicemails, access, auth, json }))
+    await app.register(voicemailRoutes({ voicemails, access, auth, json, downloadUrlTtlMs: config.downloadUrlTtlMs, clock }))
     await app.register(ownAccountRoutes({ accounts, auth }))
     await app.register(accountRoutes({ accounts, auth }))
     await app.register(apiKeyRoutes({ accounts, auth }))

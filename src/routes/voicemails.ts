@@ -1,6 +1,9 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyReply } from 'fastify'
+import { LRUCache } from 'lru-cache'
 import { Type } from 'typebox'
 import type { AccessRecord } from '../domain/access-record.js'
+import type { Clock } from '../domain/clock.js'
 import type { Voicemails } from '../domain/voicemails.js'
 import type { Auth } from '../plugins/auth.js'
 import { Deleted } from '../schemas/common.js'
@@ -8,7 +11,26 @@ import { AccessEvent, NewSlot, Slot, Voicemail, VoicemailChange, VoicemailQuery 
 import { eventJson, type Json } from './json.js'
 import { cutPage, rowsFor } from './pages.js'
 
-export interface VoicemailDependencies { voicemails: Voicemails, access: Pick<AccessRecord, 'list'>, auth: Auth, json: Json }
+export interface VoicemailDependencies {
+  voicemails: Voicemails
+  access: Pick<AccessRecord, 'list'>
+  auth: Auth
+  json: Json
+  downloadUrlTtlMs: number
+  clock: Clock
+}
+
+/** What answered lists may take in memory, and what each takes beside its body. */
+const LISTS_BYTES = 8 * 1024 * 1024
+const LIST_OVERHEAD_BYTES = 1024
+const MAX_LIST_AGE_MS = 60_000
+
+interface AnsweredList { headers: Record<string, string | number>, body: Buffer }
+
+/** Its body has been made from the schema before. */
+async function sendList (reply: FastifyReply, { headers, body }: AnsweredList): Promise<FastifyReply> {
+  return await reply.headers(headers).send(body)
+}
 
 const OfAccount = Type.Object({ id: Type.String() })
 const One = Type.Object({ id: Type.String(), uuid: Type.String() })
@@ -17,10 +39,18 @@ const One = Type.Object({ id: Type.String(), uuid: Type.String() })
 const idOf = ({ uuid }: { uuid: string }): string => uuid.toLowerCase()
 
 /** The metadata of voicemails: what recorders and owners ask for in JSON. */
-export function voicemailRoutes ({ voicemails, access, auth, json }: VoicemailDependencies): FastifyPluginAsyncTypebox {
+export function voicemailRoutes ({ voicemails, access, auth, json, downloadUrlTtlMs, clock }: VoicemailDependencies): FastifyPluginAsyncTypebox {
   return async app => {
     app.addHook('onRequest', auth.resolveAccount)
     const tags = ['voicemails']
+    // A mailbox is looked at far more often than it changes. What was answered is good until then, and as long as its signed URLs are nearly new.
+    const lists = new LRUCache<string, AnsweredList>({
+      maxSize: LISTS_BYTES,
+      sizeCalculation: ({ body }) => body.byteLength + LIST_OVERHEAD_BYTES,
+      ttl: Math.max(1, Math.min(downloadUrlTtlMs / 100, MAX_LIST_AGE_MS)),
+      ttlResolution: 0,
+      perf: { now: clock }
+    })
 
     app.post('/accounts/:id/voicemails', {
       schema: { tags, summary: 'Open a slot', params: OfAccount, body: NewSlot, response: { 201: Slot } }
@@ -32,10 +62,17 @@ export function voicemailRoutes ({ voicemails, access, auth, json }: VoicemailDe
     app.get('/accounts/:id/voicemails', {
       schema: { tags, summary: 'List voicemails, newest first', params: OfAccount, querystring: VoicemailQuery, response: { 200: Type.Array(Voicemail) } }
     }, async (request, reply) => {
+      const { accountId, originalUrl } = request
+      const key = `${accountId} ${await voicemails.revision(accountId)} ${originalUrl}`
+      const known = lists.get(key)
+      if (known !== undefined) return await sendList(reply, known)
       const { status, unread, before } = request.query
-      const found = await voicemails.list(request.accountId, { status, unread }, { before: before?.toLowerCase(), limit: rowsFor(request) })
+      const found = await voicemails.list(accountId, { status, unread }, { before: before?.toLowerCase(), limit: rowsFor(request) })
       const { page, link } = cutPage(request, found.voicemails)
-      return await reply.headers({ 'x-total-count': found.total, 'x-unread-count': found.unread, ...link }).send(page.map(json.voicemail))
+      const headers = { 'content-type': 'application/json; charset=utf-8', 'x-total-count': found.total, 'x-unread-count': found.unread, ...link }
+      const list = { headers, body: Buffer.from(String(reply.serialize(page.map(json.voicemail)))) }
+      lists.set(key, list)
+      return await sendList(reply, list)
     })
 
     app.get('/accounts/:id/voicemails/:uuid', {

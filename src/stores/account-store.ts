@@ -30,16 +30,16 @@ export interface AccountStore {
   removeKey: (id: number, accountId: number | undefined) => Promise<boolean>
 }
 
-export function createAccountStore ({ read, write }: Database): AccountStore {
+export function createAccountStore ({ read, write, prepare }: Database): AccountStore {
   const id = sql.placeholder('id')
-  const byId = read.select().from(accounts).where(eq(accounts.id, id)).prepare()
-  const byKey = read.select().from(accounts).where(eq(accounts.addressKey, sql.placeholder('addressKey'))).prepare()
+  const byId = prepare.rows(accounts, read.select().from(accounts).where(eq(accounts.id, id)))
+  const byKey = prepare.rows(accounts, read.select().from(accounts).where(eq(accounts.addressKey, sql.placeholder('addressKey'))))
   const page = read.select().from(accounts).where(lt(accounts.id, sql.placeholder('before')))
     .orderBy(desc(accounts.id)).limit(sql.placeholder('limit')).prepare()
-  const keyBySha256 = read.select().from(apiKeys).where(and(
+  const keyBySha256 = prepare.rows(apiKeys, read.select().from(apiKeys).where(and(
     eq(apiKeys.sha256, sql.placeholder('sha256')),
     or(isNull(apiKeys.expiresAtMs), gt(apiKeys.expiresAtMs, sql.placeholder('nowMs')))
-  )).prepare()
+  )))
   const useKey = read.update(apiKeys).set({ lastUsedAtMs: sql`${sql.placeholder('atMs')}` }).where(eq(apiKeys.id, id)).prepare()
 
   return {

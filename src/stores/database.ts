@@ -5,12 +5,15 @@ import Sqlite from 'better-sqlite3'
 import { drizzle, type BetterSQLite3Database } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import { createDiskReserve } from './disk-reserve.js'
+import { preparing, type Preparing } from './prepared.js'
 import { createWriteQueue, type WriteQueue } from './write-queue.js'
 
 /** The rows of one data folder: reads go through `read`, everything that changes them through `write`. */
 export interface Database {
   /** Prepare queries from this; run only those that read. */
   read: BetterSQLite3Database
+  /** For what is run with every request. */
+  prepare: Preparing
   /** Runs a change inside a transaction; its result comes after the COMMIT is on the disk. */
   write: WriteQueue['write']
   /** Throws what stands in the way of writing, without changing a thing. */
@@ -48,6 +51,7 @@ export function openDatabase (dataFolder: string, options: DatabaseOptions): Dat
   })
   return {
     read,
+    prepare: preparing(sqlite),
     write: queue.write,
     probe: () => { sqlite.transaction(() => {}).immediate() },
     // In one step: SQLite begins anew whenever another connection writes between two.

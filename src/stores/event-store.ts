@@ -15,18 +15,18 @@ export interface EventStore {
   forgetDeletions: (beforeMs: number, limit: number) => Promise<number>
 }
 
-export function createEventStore ({ read, write }: Database): EventStore {
+export function createEventStore ({ read, write, prepare }: Database): EventStore {
   const voicemailId = sql.placeholder('voicemailId')
   const ofVoicemail = eq(events.voicemailId, voicemailId)
   const exists = read.select({ id: voicemails.id }).from(voicemails).where(eq(voicemails.id, voicemailId)).prepare()
-  const insert = read.insert(events).values({
+  const insert = prepare.change(read.insert(events).values({
     voicemailId,
     accountId: sql.placeholder('accountId'),
     kind: sql.placeholder('kind'),
     caller: sql.placeholder('caller'),
     address: sql.placeholder('address'),
     atMs: sql.placeholder('atMs')
-  }).prepare()
+  }))
   const countOf = read.select({ n: count() }).from(events).where(ofVoicemail).prepare()
   const oldest = read.select({ id: events.id }).from(events).where(ofVoicemail).orderBy(asc(events.id)).limit(sql.placeholder('limit')).prepare()
   const all = read.select().from(events).where(and(ofVoicemail, eq(events.accountId, sql.placeholder('accountId')))).orderBy(asc(events.id)).prepare()
@@ -42,7 +42,7 @@ export function createEventStore ({ read, write }: Database): EventStore {
       await write(() => {
         const { voicemailId } = event
         if (exists.get({ voicemailId }) === undefined) return
-        insert.run(event)
+        insert(event)
         const tooMany = (countOf.get({ voicemailId })?.n ?? 0) - limit
         if (tooMany > 0) forget(oldest.all({ voicemailId, limit: tooMany }))
       })

@@ -25,7 +25,9 @@ export const accounts = sqliteTable('accounts', {
   storedMessages: integer('stored_messages').notNull().default(0),
   unreadMessages: integer('unread_messages').notNull().default(0),
   pendingBytes: integer('pending_bytes').notNull().default(0),
-  pendingMessages: integer('pending_messages').notNull().default(0)
+  pendingMessages: integer('pending_messages').notNull().default(0),
+  /** Another number after every change to a voicemail of this account: what was made from its rows is good as long as this is the same. */
+  revision: integer().notNull().default(0)
 })
 
 /** One row: what slots of all accounts may bring that wait for their upload, kept by the same triggers. */

@@ -27,6 +27,8 @@ export interface VoicemailStore {
   addSlot: (slot: NewSlot, judge: (usage: Usage) => void) => Promise<VoicemailRow>
   find: (id: string) => Promise<VoicemailRow | undefined>
   findOf: (accountId: number, id: string) => Promise<VoicemailRow | undefined>
+  /** Another number after every change to a voicemail of the account, whichever process made it. */
+  revision: (accountId: number) => Promise<number>
   /** Newest first, those before the id `before`; `total` counts what the filter matches, `unread` all that is stored and unread. */
   list: (accountId: number, filter: VoicemailFilter, page: { before: string | undefined, limit: number }) => Promise<VoicemailPage>
   /** Undefined where the slot is no longer pending. */
@@ -51,30 +53,30 @@ const isPending = isNull(voicemails.uploadedAtMs)
 const isStored = isNotNull(voicemails.uploadedAtMs)
 const isUnread = and(isStored, isNull(voicemails.readAtMs))
 
-export function createVoicemailStore ({ read, write }: Database): VoicemailStore {
+export function createVoicemailStore ({ read, write, prepare }: Database): VoicemailStore {
   const id = sql.placeholder('id')
   const hasId = eq(voicemails.id, id)
   const ofAccount = eq(voicemails.accountId, sql.placeholder('accountId'))
   const noFailure = { failureCode: null, failureDetail: null, failureAtMs: null }
   const value = (name: string): SQL => sql`${sql.placeholder(name)}`
 
-  const byId = read.select().from(voicemails).where(hasId).prepare()
-  const byAccountAndId = read.select().from(voicemails).where(and(hasId, ofAccount)).prepare()
+  const byId = prepare.rows(voicemails, read.select().from(voicemails).where(hasId))
+  const byAccountAndId = prepare.rows(voicemails, read.select().from(voicemails).where(and(hasId, ofAccount)))
   const knowsFile = read.select({ id: voicemails.id }).from(voicemails).where(eq(voicemails.fileName, sql.placeholder('fileName'))).prepare()
   const sums = { pendingMessages: count(), pendingBytes: sql<number>`coalesce(sum(${voicemails.maxUploadBytes}), 0)` }
   const isExpired = and(isPending, lte(voicemails.expiresAtMs, sql.placeholder('nowMs')))
   const sumExpired = read.select(sums).from(voicemails).where(isExpired).prepare()
   // The plus keeps SQLite from going through all that wait of this account, where it needs the few that are expired.
   const sumExpiredOfAccount = read.select(sums).from(voicemails).where(and(isExpired, sql`+${voicemails.accountId} = ${sql.placeholder('accountId')}`)).prepare()
-  const allPending = read.select().from(totals).prepare()
-  const accountById = read.select().from(accounts).where(eq(accounts.id, sql.placeholder('accountId'))).prepare()
-  const forgetEvents = read.delete(events).where(eq(events.voicemailId, id)).prepare()
-  const noteDeletion = read.insert(events).values({
+  const allPending = prepare.rows(totals, read.select().from(totals))
+  const accountById = prepare.rows(accounts, read.select().from(accounts).where(eq(accounts.id, sql.placeholder('accountId'))))
+  const forgetEvents = prepare.change(read.delete(events).where(eq(events.voicemailId, id)))
+  const noteDeletion = prepare.change(read.insert(events).values({
     voicemailId: id, accountId: sql.placeholder('accountId'), kind: 'deleted', caller: sql.placeholder('caller'), address: sql.placeholder('address'), atMs: sql.placeholder('atMs')
-  }).prepare()
+  }))
   const listRemovals = read.select().from(removals).prepare()
 
-  const insert = read.insert(voicemails).values({
+  const insert = prepare.rows(voicemails, read.insert(voicemails).values({
     id,
     accountId: sql.placeholder('accountId'),
     sipFrom: sql.placeholder('sipFrom'),
@@ -82,34 +84,34 @@ export function createVoicemailStore ({ read, write }: Database): VoicemailStore
     maxUploadBytes: sql.placeholder('maxUploadBytes'),
     createdAtMs: sql.placeholder('createdAtMs'),
     expiresAtMs: sql.placeholder('expiresAtMs')
-  }).returning().prepare()
-  const store = read.update(voicemails).set({
+  }).returning())
+  const store = prepare.rows(voicemails, read.update(voicemails).set({
     uploadedAtMs: value('atMs'),
     fileName: value('fileName'),
     fileBytes: value('fileBytes'),
     durationMs: value('durationMs'),
     sha256: value('sha256'),
     ...noFailure
-  }).where(and(hasId, isPending)).returning().prepare()
-  const fail = read.update(voicemails).set({
+  }).where(and(hasId, isPending)).returning())
+  const fail = prepare.change(read.update(voicemails).set({
     failureCode: value('failureCode'), failureDetail: value('failureDetail'), failureAtMs: value('failureAtMs')
-  }).where(and(hasId, isPending)).prepare()
-  const setRead = read.update(voicemails).set({
+  }).where(and(hasId, isPending)))
+  const setRead = prepare.rows(voicemails, read.update(voicemails).set({
     readAtMs: sql`case when ${sql.placeholder('atMs')} is null then null else coalesce(${voicemails.readAtMs}, ${sql.placeholder('atMs')}) end`
-  }).where(and(hasId, isStored)).returning().prepare()
-  const drop = read.delete(voicemails).where(and(hasId, ofAccount)).returning().prepare()
-  const noteRemoval = read.insert(removals).values({ fileName: sql.placeholder('fileName') }).onConflictDoNothing().prepare()
-  const forgetRemoval = read.delete(removals).where(eq(removals.fileName, sql.placeholder('fileName'))).prepare()
+  }).where(and(hasId, isStored)).returning())
+  const drop = prepare.rows(voicemails, read.delete(voicemails).where(and(hasId, ofAccount)).returning())
+  const noteRemoval = prepare.change(read.insert(removals).values({ fileName: sql.placeholder('fileName') }).onConflictDoNothing())
+  const forgetRemoval = prepare.change(read.delete(removals).where(eq(removals.fileName, sql.placeholder('fileName'))))
 
   /** One prepared query for each of the few filters there are. */
   const pages = new Map<string, ReturnType<typeof preparePage>>()
   function preparePage ({ status, unread }: VoicemailFilter) {
-    return read.select().from(voicemails).where(and(
+    return prepare.rows(voicemails, read.select().from(voicemails).where(and(
       ofAccount,
       status === undefined ? undefined : status === 'pending' ? isPending : isStored,
       unread === undefined ? undefined : unread ? isUnread : and(isStored, isNotNull(voicemails.readAtMs)),
       lt(voicemails.id, sql.placeholder('before'))
-    )).orderBy(desc(voicemails.id)).limit(sql.placeholder('limit')).prepare()
+    )).orderBy(desc(voicemails.id)).limit(sql.placeholder('limit')))
   }
 
   const openSlots = (nowMs: number): OpenSlots => without(allPending.get(), sumExpired.get({ nowMs }))
@@ -120,10 +122,11 @@ export function createVoicemailStore ({ read, write }: Database): VoicemailStore
       const account = accountById.get({ accountId })
       if (account === undefined) throw new AppError('not_found', 'There is no such account.')
       judge({ account, open: openSlots(nowMs), openOfAccount: without(account, sumExpiredOfAccount.get({ accountId, nowMs })) })
-      return insert.get(slot)
+      return insert.get(slot) ?? noRow()
     }),
     find: async id => byId.get({ id }),
     findOf: async (accountId, id) => byAccountAndId.get({ accountId, id }),
+    revision: async accountId => accountById.get({ accountId })?.revision ?? 0,
     list: async (accountId, filter, { before = LAST_ID, limit }) => {
       const name = `${filter.status ?? ''} ${filter.unread ?? ''}`
       const page = pages.get(name) ?? preparePage(filter)
@@ -136,21 +139,26 @@ export function createVoicemailStore ({ read, write }: Database): VoicemailStore
       }
     },
     markStored: async (id, audio, atMs) => await write(() => store.get({ id, ...audio, atMs })),
-    noteFailure: async (id, failure) => { await write(() => fail.run({ id, ...failure })) },
+    noteFailure: async (id, failure) => { await write(() => fail({ id, ...failure })) },
     markRead: async (id, atMs) => await write(() => setRead.get({ id, atMs })),
     remove: async (accountId, id, deletion) => await write(() => {
       const row = drop.get({ accountId, id })
       if (row === undefined) return undefined
-      if (row.fileName !== null) noteRemoval.run({ fileName: row.fileName })
-      forgetEvents.run({ id })
-      noteDeletion.run({ id, accountId, ...deletion })
+      if (row.fileName !== null) noteRemoval({ fileName: row.fileName })
+      forgetEvents({ id })
+      noteDeletion({ id, accountId, ...deletion })
       return row
     }),
     openSlots: async nowMs => openSlots(nowMs),
     isFileKnown: async fileName => knowsFile.get({ fileName }) !== undefined,
     pendingRemovals: async () => listRemovals.all().map(({ fileName }) => fileName),
-    forgetRemovals: async fileNames => { await write(() => { for (const fileName of fileNames) forgetRemoval.run({ fileName }) }) }
+    forgetRemovals: async fileNames => { await write(() => { for (const fileName of fileNames) forgetRemoval({ fileName }) }) }
   }
+}
+
+/** An INSERT without a conflict clause returns its row, or throws. */
+function noRow (): never {
+  throw new Error('An INSERT returned no row.')
 }
 
 type Pending = Pick<AccountRow, 'pendingMessages' | 'pendingBytes'>

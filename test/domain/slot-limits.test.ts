@@ -4,9 +4,10 @@ import Sqlite from 'better-sqlite3'
 import { drizzle } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import fc from 'fast-check'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { runProgram } from '../../src/commands/program.js'
 import { sweep } from '../../src/domain/sweeper.js'
+import type { VoicemailRow } from '../../src/stores/tables.js'
 import { sample, startService, type Answer, type Json, type Service } from '../helper.js'
 
 /** 4320 bytes, for slots of 5000. */
@@ -15,6 +16,8 @@ const WAV = { sip_from: 'sip:alice@sip.example.org', content_type: 'audio/wav' }
 
 const askSlot = async ({ call }: Service, account: number): Promise<Answer> => await call('POST', `/accounts/${account}/voicemails`, WAV)
 const upload = async ({ url }: Service, path: string): Promise<number> => (await fetch(url + path, { method: 'PUT', body: audio })).status
+/** What each of these slots may bring. */
+const MAX_BYTES = 5000
 const pathOf = ({ body }: Answer): string => new URL(body.upload_url).pathname
 const statuses = (answers: Answer[]): Record<number, number> =>
   answers.reduce<Record<number, number>>((counts, { status }) => ({ ...counts, [status]: (counts[status] ?? 0) + 1 }), {})
@@ -113,7 +116,17 @@ t.test('what an account may hold', async t => {
     t.match(await program('account', 'quota', '999'), { code: 1, err: /no such account/ })
   })
 
-  await t.test('whatever happens, the sums of an account are those of its voicemails', async t => {
+  const rowsOf = async (account: number): Promise<VoicemailRow[]> =>
+    (await service.data.voicemailStore.list(account, {}, { before: undefined, limit: 500 })).voicemails
+  async function listsWhatIsThere (t: Test, account: number): Promise<void> {
+    const { body, headers } = await call('GET', `/accounts/${account}/voicemails?limit=500`)
+    const rows = await rowsOf(account)
+    t.strictSame(body.map((one: Json) => [one.id, one.status, one.file_size, one.read_at === null, one.failure?.code]), rows.map(row =>
+      [row.id, row.uploadedAtMs === null ? 'pending' : 'stored', row.fileBytes, row.readAtMs === null, row.failureCode ?? undefined]))
+    t.strictSame(['x-total-count', 'x-unread-count'].map(name => headers.get(name)), [rows, rows.filter(row => row.uploadedAtMs !== null && row.readAtMs === null)].map(({ length }) => String(length)))
+  }
+
+  await t.test('whatever happens, the sums of an account are those of its voicemails, and its list shows it', async t => {
     const step = fc.record({ act: fc.constantFrom('open', 'upload', 'upload', 'spoil', 'read', 'unread', 'delete', 'sweep'), at: fc.nat(20), who: fc.nat(1) })
     await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), async steps => {
       const accounts = [(await addUser()).id, (await addUser()).id]
@@ -131,15 +144,22 @@ t.test('what an account may hold', async t => {
           now += 30_000
           await sweep({ ...service.data, retentionMs: 50_000, retentionReadMs: 20_000, auditMs: 1, graceMs: 0, isReceiving: () => false })
         } else await call('PATCH', `/accounts/${one.account}/voicemails/${one.id}`, { read: act === 'read' })
+        // What has been listed before must not be seen again.
+        for (const account of accounts) await listsWhatIsThere(t, account)
       }
       for (const account of accounts) {
         const stored: Json[] = (await call('GET', `/accounts/${account}/voicemails?status=stored&limit=500`)).body
         const row = await service.data.accountStore.find(account)
-        t.strictSame([row?.storedBytes, row?.storedMessages, row?.unreadMessages], [
-          stored.reduce((sum, { file_size: bytes }) => sum + bytes, 0), stored.length, stored.filter(({ read_at: readAt }) => readAt === null).length
+        const { body: open } = await call('GET', `/accounts/${account}/voicemails?status=pending&limit=500`)
+        t.strictSame([row?.storedBytes, row?.storedMessages, row?.unreadMessages, row?.pendingBytes, row?.pendingMessages], [
+          stored.reduce((sum, { file_size: bytes }) => sum + bytes, 0), stored.length, stored.filter(({ read_at: readAt }) => readAt === null).length,
+          open.length * MAX_BYTES, open.length
         ], JSON.stringify(steps))
-        t.equal((await call('DELETE', `/accounts/${account}`)).status, 200)
       }
+      const isOpen = (row: VoicemailRow): boolean => row.uploadedAtMs === null && row.expiresAtMs > now
+      const rows = (await Promise.all((await call('GET', '/accounts?limit=500')).body.map(async ({ id }: Json) => await rowsOf(id)))).flat()
+      t.strictSame(await service.data.voicemailStore.openSlots(now), { count: rows.filter(isOpen).length, bytes: rows.filter(isOpen).length * MAX_BYTES }, 'and those of all slots are, too')
+      for (const account of accounts) t.equal((await call('DELETE', `/accounts/${account}`)).status, 200)
     }), { numRuns: 8 })
   })
 

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto'
 import t from 'tap'
+import { openData } from '../../src/commands/data.js'
+import { readConfig } from '../../src/config.js'
 import { DURATIONS, sample, startService, typeOf, type Answer, type Json } from '../helper.js'
 
 const UUID_7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
@@ -136,6 +138,26 @@ t.test('the list has open slots and stored voicemails, newest first, each in the
   }
   const head = await fetch(`${service.url}/accounts/me/voicemails`, { method: 'HEAD', headers: { 'x-api-key': key } })
   t.equal(head.headers.get('x-total-count'), '5')
+})
+
+t.test('a list that was asked for before shows at once what another process changed, and its signed URLs are never older than a minute', async t => {
+  const { id, key } = await service.addUser()
+  const call = as(key)
+  const [first, second] = await fill(call, [true, true])
+  const urlsOf = async (): Promise<string[]> => (await call('GET', '/accounts/me/voicemails')).body.map(({ get_url: url }: { get_url: string }) => url)
+  const before = await urlsOf()
+  t.strictSame(await urlsOf(), before)
+  nowMs += 61_000
+  const after = await urlsOf()
+  const expiry = (url = ''): number => Number(/expires=(\d+)/.exec(url)?.[1])
+  t.strictSame(after.map(expiry), before.map(url => expiry(url) + 61))
+
+  const other = await openData(readConfig({ DATA_DIR: service.dataFolder }), () => nowMs)
+  t.teardown(async () => { await other.close() })
+  await other.voicemailStore.remove(id, second ?? '', { caller: 'test', address: null, atMs: nowMs })
+  t.strictSame(idsOf(await call('GET', '/accounts/me/voicemails')), [first])
+  await other.upkeepStore.markLost(first ?? '', 'gone', nowMs)
+  t.match((await call('GET', '/accounts/me/voicemails')).body, [{ failure: { code: 'audio_lost' } }])
 })
 
 t.test('slots of one millisecond are listed in the order in which they were opened', async t => {
