@@ -86,11 +86,21 @@ export function * need (bytes: number, cut: string): Reading<Buffer> {
 
 /** The one of `words`, all of one length, that comes next; refused with `sentence` at the first byte that is of none of them. */
 export function * expectWord (words: readonly string[], sentence: string, cut: string): Reading<string> {
+  const [{ length } = ''] = words
   let seen = ''
-  do {
-    seen += (yield * need(1, cut)).toString('latin1')
-    if (!words.some(word => word.startsWith(seen))) throw refusal(sentence, words.map(shown).join(' or '), shown(seen))
-  } while (!words.includes(seen))
+  const fits = (): boolean => words.some(word => word.startsWith(seen))
+  yield {
+    bytes: length,
+    look: piece => {
+      for (let at = 0; at < piece.length; at++) {
+        seen += String.fromCharCode(piece[at] ?? 0)
+        if (!fits()) return at + 1
+      }
+      return undefined
+    }
+  }
+  if (!fits()) throw refusal(sentence, words.map(shown).join(' or '), shown(seen))
+  if (seen.length < length) throw refusal(cut, 'more bytes', 'the end')
   return seen
 }
 
