@@ -34,7 +34,7 @@ import type { AudioStore } from './stores/audio-store.js'
 import type { EventStore } from './stores/event-store.js'
 import type { UpkeepStore } from './stores/upkeep-store.js'
 import type { VoicemailStore } from './stores/voicemail-store.js'
-import { readVersion } from './version.js'
+import { readVersion } from './installation.js'
 
 export interface AppDependencies {
   accountStore: AccountStore
