@@ -19,6 +19,7 @@ import { collectMethods, createSocketAnswers, limitServer } from './plugins/node
 import { describeApi } from './plugins/openapi.js'
 import { answerProblems, answerUnrouted } from './plugins/problems.js'
 import { logRequests } from './plugins/request-log.js'
+import { useSchemas } from './plugins/schema-compilers.js'
 import { addSecurityHeaders } from './plugins/security-headers.js'
 import { stopInOrder } from './plugins/stopping.js'
 import { sweepRegularly } from './plugins/sweeping.js'
@@ -80,6 +81,7 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
   limitServer(app.server, config.pace)
   socketAnswers.watch(app.server)
   takeJson(app)
+  useSchemas(app)
   answerProblems(app)
   addSecurityHeaders(app)
   drainUnreadBodies(app)
