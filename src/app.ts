@@ -20,6 +20,7 @@ import { collectMethods, createSocketAnswers, limitServer } from './plugins/node
 import { describeApi } from './plugins/openapi.js'
 import { answerProblems, answerUnrouted } from './plugins/problems.js'
 import { logRequests } from './plugins/request-log.js'
+import { useSchemas } from './plugins/schema-compilers.js'
 import { addSecurityHeaders } from './plugins/security-headers.js'
 import { stopInOrder } from './plugins/stopping.js'
 import { sweepRegularly } from './plugins/sweeping.js'
@@ -35,7 +36,7 @@ import type { AudioStore } from './stores/audio-store.js'
 import type { EventStore } from './stores/event-store.js'
 import type { UpkeepStore } from './stores/upkeep-store.js'
 import type { VoicemailStore } from './stores/voicemail-store.js'
-import { readVersion } from './version.js'
+import { readVersion } from './installation.js'
 
 export interface AppDependencies {
   accountStore: AccountStore
@@ -81,6 +82,7 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
   limitServer(app.server, config.pace)
   socketAnswers.watch(app.server)
   takeJson(app)
+  useSchemas(app)
   answerProblems(app)
   addSecurityHeaders(app)
   drainUnreadBodies(app)

@@ -1,5 +1,6 @@
 import { generateKeyPairSync, sign, verify } from 'node:crypto'
 import { join, resolve } from 'node:path'
+import { Ajv } from 'ajv'
 import fastify from 'fastify'
 import t from 'tap'
 import { readConfig, SettingError, Settings } from '../src/config.js'
@@ -15,6 +16,11 @@ function messageOf (env: Record<string, string>): string {
   }
   return 'accepted'
 }
+
+t.test('the schema of the settings is one, which the start takes for granted', async t => {
+  const ajv = new Ajv({ strict: false })
+  t.equal(ajv.validateSchema(Settings), true, ajv.errorsText())
+})
 
 t.test('without any setting the defaults of the contract hold', async t => {
   t.strictSame({ ...readConfig({}) }, {

@@ -1,11 +1,15 @@
+import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { createServer, type AddressInfo } from 'node:net'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import t from 'tap'
 import { sample, type Json, type Testing } from './helper.js'
-import { startProgram, startServer, type Server } from './process.js'
+import { buildProgram, startProgram, startServer, type Server } from './process.js'
 import { connectTo, head, until } from './wire/connection.js'
+
+/** What is tested here is what is installed. */
+const main = await buildProgram(t.testdir())
 
 /** Settings that leave a test machine alone. */
 const QUIET = { PORT: '0', MIN_FREE_DISK: '0' }
@@ -44,7 +48,7 @@ async function isRefused (url: string): Promise<boolean> {
 
 t.test('it starts without configuration in an empty folder, and says where it listens, where the data and the admin key are', async t => {
   const cwd = t.testdir()
-  const server = await startServer(t, { cwd, settings: { PORT: '0' } })
+  const server = await startServer(t, { cwd, main, settings: { PORT: '0' } })
   t.match(server.url, /^http:\/\/127\.0\.0\.1:\d+$/)
   t.strictSame(server.err().trimEnd().split('\n'), [
     `voicemaild listens on ${server.url}`, `Data: ${join(cwd, 'storage')}`, `Admin API key: ${join(cwd, 'storage', 'admin-api-key')}`
@@ -54,18 +58,38 @@ t.test('it starts without configuration in an empty folder, and says where it li
   t.strictSame(await readdir(cwd), ['storage'], 'nothing else is made')
   for (const line of server.out().trimEnd().split('\n')) t.match(JSON.parse(line), { level: Number, msg: String }, 'standard output has log lines only')
 
-  const second = startProgram(t, { cwd, settings: { PORT: '0' } })
+  const second = startProgram(t, { cwd, main, settings: { PORT: '0' } })
   t.equal(await second.ended, 1, 'a second server on the same data is refused')
   t.equal(second.err(), `voicemaild: Another voicemaild serves ${join(cwd, 'storage')} already.\n`)
   t.equal(second.out(), '')
 
-  const command = startProgram(t, { cwd, args: ['account', 'list', '--json'] })
+  const command = startProgram(t, { cwd, main, args: ['account', 'list', '--json'] })
   t.equal(await command.ended, 0, 'but a command works beside it')
   t.match(JSON.parse(command.out()), [{ id: 1 }])
   t.equal(command.err(), '')
 
   t.equal(await (await fetch(`${server.url}/ping`)).text(), 'pong', 'the first one goes on')
   t.equal(await server.stop('SIGTERM'), 0)
+})
+
+t.test('sixteen threads wait for the disk, unless the operator wants another number', { skip: !existsSync('/proc/self/task') }, async t => {
+  const cwd = t.testdir()
+  const threadsWith = async (size: string): Promise<number> => {
+    const server = await startServer(t, { cwd, main, settings: { ...QUIET, UV_THREADPOOL_SIZE: size } })
+    const threads = await readdir(`/proc/${server.child.pid}/task`)
+    await server.stop('SIGTERM')
+    return threads.length
+  }
+  t.equal(await threadsWith('') - await threadsWith('3'), 13)
+})
+
+t.test('what is loaded when it is wanted is there', async t => {
+  const server = await startServer(t, { cwd: t.testdir(), main, settings: QUIET })
+  for (const path of ['/docs', '/docs/static/swagger-ui-bundle.js', '/openapi.json', '/metrics']) t.equal((await fetch(server.url + path)).status, 200, path)
+  await writeFile(join(t.testdirName, 'accounts.csv'), 'sip:carol@sip.example.org\n')
+  const program = startProgram(t, { cwd: t.testdirName, main, args: ['account', 'import', 'accounts.csv'] })
+  t.equal(await program.ended, 0)
+  t.equal(program.out(), '1 added, 0 known, 0 refused\n')
 })
 
 t.test('a wrong setting, an unknown command and a taken port end the start with one line', async t => {
@@ -80,7 +104,7 @@ t.test('a wrong setting, an unknown command and a taken port end the start with 
     [['serve'], { DATA_DIR: 'a-file', ...QUIET }, 1, /^voicemaild: DATA_DIR: expected a folder that can be written, found .*a-file \(EEXIST.*\)\.\n$/],
     [['serve'], { ...QUIET, PORT: String(port) }, 1, new RegExp(`^voicemaild: HOST and PORT: cannot listen on 127\\.0\\.0\\.1:${port} \\(EADDRINUSE\\)\\.\n$`)]
   ] as const) {
-    const program = startProgram(t, { cwd: folder, args: [...args], settings })
+    const program = startProgram(t, { cwd: folder, main, args: [...args], settings })
     t.equal(await program.ended, code, line.source)
     t.match(program.err(), line)
     t.equal(program.out(), '')
@@ -90,7 +114,7 @@ t.test('a wrong setting, an unknown command and a taken port end the start with 
 })
 
 t.test('a reader who goes away before the end gets no stack trace', async t => {
-  const program = startProgram(t, { cwd: t.testdir(), args: ['account', 'list'] })
+  const program = startProgram(t, { cwd: t.testdir(), main, args: ['account', 'list'] })
   program.child.stdout?.destroy()
   await program.ended
   t.equal(program.err(), '')
@@ -101,7 +125,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     const cwd = t.testdir()
     const folder = join(cwd, 'elsewhere', 'data')
     await writeFile(join(cwd, 'settings'), 'DATA_DIR=elsewhere/data\nLOG_LEVEL=warn\nPORT=1\n')
-    const server = await startServer(t, { cwd, args: ['--env-file', 'settings', 'serve'], settings: QUIET })
+    const server = await startServer(t, { cwd, main, args: ['--env-file', 'settings', 'serve'], settings: QUIET })
     t.match(server.err(), `Data: ${folder}\n`, 'settings from a file hold where the environment has none')
     t.equal(server.out(), '')
 
@@ -139,14 +163,14 @@ t.test('after kill -9 in the middle of an upload, the next start takes away what
   const cwd = t.testdir()
   const folder = join(cwd, 'storage')
   await mkdir(folder)
-  const killed = await startServer(t, { cwd, settings: QUIET })
+  const killed = await startServer(t, { cwd, main, settings: QUIET })
   const slot = await openSlot(killed.url, folder, 'bob')
   const half = await halfUpload(t, killed, folder, slot)
   t.equal(await killed.stop('SIGKILL'), 'SIGKILL')
   await half.closed
   t.equal((await filesIn(join(folder, 'incoming'))).length, 1, 'a half-written file was left')
 
-  const server = await startServer(t, { cwd, settings: QUIET })
+  const server = await startServer(t, { cwd, main, settings: QUIET })
   await until(async () => server.err().split('\n').length > 4)
   t.match(server.err(), /^Ended what was cut off: 1 uploads, 0 deletions\n$/m)
   t.strictSame(await filesIn(join(folder, 'incoming')), [])

@@ -1,6 +1,9 @@
-import { spawn, type ChildProcess } from 'node:child_process'
+import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { readFile, symlink } from 'node:fs/promises'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { Settings } from '../src/config.js'
 
 export interface ProcessOptions {
@@ -8,6 +11,8 @@ export interface ProcessOptions {
   args?: string[]
   /** The working folder. */
   cwd: string
+  /** The file that `buildProgram` returned; the sources unless given, which take a second longer to start. */
+  main?: string
   /** Every setting of the environment that the test runs in is taken away first. */
   settings?: Record<string, string>
 }
@@ -29,14 +34,22 @@ export interface Server extends Program {
   stop: (signal: NodeJS.Signals) => Promise<number | string | null>
 }
 
-const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url))
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const TSX = import.meta.resolve('tsx')
 
+/** Builds the program into an empty folder, as `npm run build` does, beside what its package and an installation have. Returns the file to start. */
+export async function buildProgram (folder: string): Promise<string> {
+  const { files }: { files: string[] } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8'))
+  for (const name of ['package.json', 'node_modules', ...files.filter(name => name !== 'dist')]) await symlink(join(ROOT, name), join(folder, name))
+  await promisify(execFile)(process.execPath, [`--import=${TSX}`, 'build.ts', join(folder, 'dist')], { cwd: ROOT })
+  return join(folder, 'dist', 'main.js')
+}
+
 /** Starts the program; it ends with the test at the latest. */
-export function startProgram (t: { teardown: (run: () => unknown) => void }, { args = ['serve'], cwd, settings = {} }: ProcessOptions): Program {
+export function startProgram (t: { teardown: (run: () => unknown) => void }, { args = ['serve'], cwd, main, settings = {} }: ProcessOptions): Program {
   const env = { ...process.env }
   for (const name of Object.keys(Settings.properties)) delete env[name]
-  const child = spawn(process.execPath, [`--import=${TSX}`, MAIN, ...args], { cwd, env: { ...env, ...settings }, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [...main === undefined ? [`--import=${TSX}`, join(ROOT, 'src', 'main.ts')] : [main], ...args], { cwd, env: { ...env, ...settings }, stdio: ['ignore', 'pipe', 'pipe'] })
   const text = { out: '', err: '' }
   child.stdout.on('data', chunk => { text.out += String(chunk) })
   child.stderr.on('data', chunk => { text.err += String(chunk) })

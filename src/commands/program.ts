@@ -4,7 +4,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { readConfig, SettingError, type Config } from '../config.js'
 import { createAccounts, type Accounts } from '../domain/accounts.js'
 import type { Clock } from '../domain/clock.js'
-import { readVersion } from '../version.js'
+import { readVersion } from '../installation.js'
 import { accountQuota, addAccount, importAccountFile, listAccounts, removeAccount, showAccount, type Limit } from './account.js'
 import { withData } from './data.js'
 import { addKey, checkNewKey, listKeys, removeKey } from './key.js'

@@ -1,6 +1,6 @@
 import swagger from '@fastify/swagger'
-import swaggerUi from '@fastify/swagger-ui'
-import type { FastifyInstance } from 'fastify'
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { AppError } from '../errors.js'
 import { Problem } from '../schemas/common.js'
 
 /** What is asked without a key or a token. */
@@ -35,6 +35,25 @@ export async function describeApi (app: FastifyInstance, version: string): Promi
       return openapiObject
     }
   })
-  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, transformStaticCSP: policy => policy.replace(/ (upgrade-insecure-requests;|validator\.swagger\.io)/g, '') })
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
+
+  let page: Promise<FastifyInstance> | undefined
+  const readPage = async ({ url, headers: asked }: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
+    page ??= buildPage(app)
+    const { statusCode, headers, rawPayload } = await (await page).inject({ url, headers: asked })
+    if (statusCode >= 400 && statusCode < 500) throw new AppError('not_found', 'There is nothing here.')
+    // The connection is this server's own matter.
+    const { connection, 'transfer-encoding': _, ...about } = headers
+    return await reply.code(statusCode).headers(about).send(rawPayload)
+  }
+  for (const path of ['/docs', '/docs/*']) app.get(path, { schema: { hide: true } }, readPage)
+}
+
+/** The page is a service inside this one that is loaded when somebody reads it: most installations never do, and their start and their memory are spared. */
+async function buildPage (app: FastifyInstance): Promise<FastifyInstance> {
+  const { default: swaggerUi } = await import('@fastify/swagger-ui')
+  const page = fastify()
+  await page.register(swagger, { openapi: {}, transformObject: () => app.swagger() })
+  await page.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, transformStaticCSP: policy => policy.replace(/ (upgrade-insecure-requests;|validator\.swagger\.io)/g, '') })
+  return page
 }

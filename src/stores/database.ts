@@ -1,9 +1,9 @@
 import { closeSync, existsSync, openSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import Sqlite from 'better-sqlite3'
 import { drizzle, type BetterSQLite3Database } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
+import { MIGRATIONS_FOLDER } from '../installation.js'
 import { createDiskReserve } from './disk-reserve.js'
 import { preparing, type Preparing } from './prepared.js'
 import { createWriteQueue, type WriteQueue } from './write-queue.js'
@@ -36,8 +36,6 @@ export const DATABASE_FILE = 'voicemaild.sqlite'
 const BUSY_TIMEOUT_MS = 10_000
 /** How often the reserve is looked after: it is taken again when a full disk has room again. */
 const RESERVE_EVERY_MS = 60_000
-
-const MIGRATIONS_FOLDER = fileURLToPath(new URL('../../drizzle/', import.meta.url))
 
 /** Opens (or makes) `voicemaild.sqlite` in the data folder, with every migration applied; on a full disk too, as long as the reserve lasts. */
 export function openDatabase (dataFolder: string, options: DatabaseOptions): Database {

@@ -157,7 +157,7 @@ t.test('/openapi.json describes every operation there is, and what it describes 
     t.equal(operation.requestBody?.content['application/json'] !== undefined, /^(post|patch) \/accounts/.test(name), `${name}: a JSON body where one is taken`)
     t.match(operation.responses.default.content, { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } })
     t.ok(Object.keys(operation.responses).some(status => /^2\d\d$/.test(status)), `${name}: an answer that is none of those`)
-    for (const { content = {} } of Object.values<Json>(operation.responses)) for (const { schema } of Object.values<Json>(content)) compile(schema)
+    for (const { content = {} } of [operation.requestBody ?? {}, ...Object.values<Json>(operation.responses)]) for (const { schema } of Object.values<Json>(content)) compile(schema)
     t.strictSame(operation.security ?? document.security, /\/accounts/.test(name) ? [{ apiKey: [] }, { jwt: [] }] : [], `${name}: who may ask`)
   }
   t.match(document.components.securitySchemes, { apiKey: { type: 'apiKey', in: 'header', name: 'x-api-key' }, jwt: { type: 'http', scheme: 'bearer' } })
