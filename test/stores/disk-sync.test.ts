@@ -20,7 +20,12 @@ function holdSyncs (t: Test) {
   return {
     begun: () => begun,
     /** Resolves when so many syncs have begun. */
-    reached: async (count: number): Promise<void> => { while (begun < count) await new Promise<void>(resolve => { whenBegun = resolve }) },
+    reached: async (count: number): Promise<void> => {
+      await new Promise<void>(resolve => {
+        whenBegun = () => { if (begun >= count) resolve() }
+        whenBegun()
+      })
+    },
     next: () => held.shift()
   }
 }
