@@ -1,0 +1,31 @@
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Contender } from '../contest.js'
+import type { Stage } from '../stage.js'
+import { run } from '../tools.js'
+
+export const FLOOR = 'disk floor in C'
+export const NODE_FLOOR = 'disk floor in node'
+
+const path = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
+
+/** The disk's floor as contenders, on the server's core. In node the floor is node's own where the disk is fast: so there are two. */
+export async function floorContenders (stage: Stage, file: string, atOnce: number): Promise<Contender[]> {
+  const folder = await stage.newFolder('floor')
+  const program = join(folder, 'floor')
+  await run('cc', ['-O2', '-pthread', '-o', program, path('floor.c')])
+  const contender = (name: string, command: string[]): Contender => ({
+    name,
+    run: async ({ seconds, operations }) => {
+      const output = await run('taskset', [
+        '-c', String(stage.serverCpu), ...command, folder, file, String(atOnce), String(seconds), String(operations)
+      ], { env: { ...process.env, UV_THREADPOOL_SIZE: String(Math.max(4, atOnce)) } })
+      const [files = 0, took = 1, cpuUs = 0, peakBytes = 0] = output.split(' ').map(Number)
+      return { operations: files, opsPerSecond: files / took, cpuUsPerOp: cpuUs / files, peakMegabytes: peakBytes / 1e6 }
+    }
+  })
+  return [
+    contender(FLOOR, [program]),
+    contender(NODE_FLOOR, [process.execPath, '--import=tsx', path('floor.ts')])
+  ]
+}

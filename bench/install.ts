@@ -1,0 +1,34 @@
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { run } from './tools.js'
+
+/** Programs, and the packages of Debian that bring them. */
+const PROGRAMS = { nginx: 'nginx', wrk: 'wrk', taskset: 'util-linux', setpriv: 'util-linux', cc: 'gcc libc6-dev' } as const
+
+const PEERS_FOLDER = fileURLToPath(new URL('peers/', import.meta.url))
+
+/** Installs what is missing, the peers from their lock file, and builds voicemaild. */
+export async function install (tell: (line: string) => void): Promise<void> {
+  const missing = await missingPackages()
+  if (missing.length > 0) {
+    tell(`installing ${missing.join(' ')}`)
+    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+    await run('apt-get', ['update'], { env })
+    await run('apt-get', ['install', '--yes', '--no-install-recommends', ...missing], { env })
+  }
+  if (!existsSync(`${PEERS_FOLDER}node_modules`)) {
+    tell('installing the peers')
+    await run('npm', ['ci', '--loglevel=error'], { cwd: PEERS_FOLDER })
+  }
+  tell('building voicemaild')
+  await run('npm', ['run', 'build'])
+}
+
+async function missingPackages (): Promise<string[]> {
+  const packages = new Set<string>()
+  for (const [program, names] of Object.entries(PROGRAMS)) {
+    const isThere = await run('sh', ['-c', `command -v ${program}`]).then(() => true, () => false)
+    if (!isThere) for (const name of names.split(' ')) packages.add(name)
+  }
+  return [...packages]
+}

@@ -1,0 +1,96 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { BYTES, SIZES, writeAudio, type Audio, type Size } from './audio.js'
+import { hold, type ContestResult } from './contest.js'
+import type { Figure, Inquiry } from './figures/figure.js'
+import { memoryUse } from './figures/memory.js'
+import { emptyStart } from './figures/start.js'
+import { GOALS, judge } from './goals.js'
+import { install } from './install.js'
+import { describeMachine } from './machine.js'
+import { readOptions, USAGE, type Options } from './options.js'
+import { report } from './report.js'
+import { downloadScene } from './scenes/downloads.js'
+import { listScene, slotScene } from './scenes/json.js'
+import type { Props, Scene } from './scenes/scene.js'
+import { uploadScene } from './scenes/uploads.js'
+import { openStage, type Stage } from './stage.js'
+
+const sinceMs = performance.now()
+const tell = (line: string): void => { process.stderr.write(`${((performance.now() - sinceMs) / 1000).toFixed(0).padStart(4)} s  ${line}\n`) }
+
+async function main (options: Options): Promise<void> {
+  await install(tell)
+  const stage = await openStage(options.dataFolder)
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      tell(`${signal}: deleting what was written`)
+      void stage.close().finally(() => { process.exit(1) })
+    })
+  }
+  try {
+    const text = await measure(stage, options)
+    console.log(text)
+    if (!options.isQuick && options.only === undefined) await writeFile(new URL('RESULTS.md', import.meta.url), text)
+  } finally {
+    tell('deleting what was written')
+    await stage.close()
+  }
+}
+
+async function measure (stage: Stage, options: Options): Promise<string> {
+  const { isQuick, rounds, seconds, only } = options
+  const props: Props = { stage, isQuick, rounds, seconds, audio: await writeAudios(stage) }
+  const isWanted = (name: string): boolean => only === undefined || name.toLowerCase().includes(only)
+  const contests: ContestResult[] = []
+  for (const { contests: names, prepare } of scenesOf(props)) {
+    if (!names.some(isWanted)) continue
+    tell(`preparing ${names.find(isWanted) ?? ''}`)
+    for (const contest of (await prepare(isWanted))) contests.push(await hold(contest, rounds, tell))
+    await stage.stopServers()
+    await stage.emptyFolders()
+  }
+  const figures: Figure[] = []
+  for (const { figures: names, measure } of inquiriesOf(props)) {
+    if (!names.some(isWanted)) continue
+    tell(`measuring ${names[0] ?? ''}`)
+    figures.push(...await measure())
+  }
+  if (contests.length + figures.length === 0) throw new Error(`no measure has ${JSON.stringify(only)} in its name`)
+  const head = `# What the benchmark last found\n\nMade by \`npm run bench${isQuick ? ' -- --quick' : ''}\`: ${rounds} rounds, ${seconds} seconds a run; ` +
+    'medians over the rounds, with the least and the most in brackets; ratios are taken within a round.\n\n'
+  return head + await describeMachine(stage.folder) + '\n' + report(contests, figures, judge(GOALS, contests, figures))
+}
+
+async function writeAudios ({ folder }: Stage): Promise<Record<Size, Audio>> {
+  const place = join(folder, 'audio')
+  await mkdir(place)
+  const [small, middle, large] = await Promise.all(SIZES.map(async size => await writeAudio(place, BYTES[size])))
+  if (small === undefined || middle === undefined || large === undefined) throw new Error('three sizes')
+  return { '40 KB': small, '200 KB': middle, '2 MB': large }
+}
+
+function scenesOf (props: Props): Scene[] {
+  const uploads = props.isQuick
+    ? [uploadScene(props, '40 KB', 16), uploadScene(props, '200 KB', 16)]
+    : SIZES.flatMap(size => [1, 16, 64].map(connections => uploadScene(props, size, connections)))
+  return [...uploads, downloadScene(props), slotScene(props), listScene(props)]
+}
+
+function inquiriesOf ({ stage, isQuick }: Props): Inquiry[] {
+  return [emptyStart(stage, isQuick ? 5 : 15), memoryUse(stage, isQuick ? 1 : 3, !isQuick)]
+}
+
+let options
+try {
+  options = readOptions(process.argv.slice(2))
+} catch (error) {
+  console.error(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`)
+  process.exit(2)
+}
+try {
+  await main(options)
+} catch (error) {
+  console.error(`The benchmark failed: ${error instanceof Error ? error.message : String(error)}`)
+  process.exitCode = 1
+}

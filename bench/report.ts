@@ -1,0 +1,68 @@
+import type { ContestResult } from './contest.js'
+import type { Figure } from './figures/figure.js'
+import type { Verdict } from './goals.js'
+import { ratioOf, spreadOf, spreadOver, type Spread } from './statistics.js'
+
+/** Everything in Markdown: each contest with absolute figures and ratios, then figures, then goals. */
+export function report (contests: readonly ContestResult[], figures: readonly Figure[], verdicts: readonly Verdict[]): string {
+  const measured = verdicts.filter(({ found }) => found !== undefined)
+  return [
+    ...contests.map(contestTables),
+    ...figures.length === 0
+      ? []
+      : [section('Start and memory', table(
+          ['', 'median', 'least', 'most'],
+          figures.map(({ name, unit, values }) => {
+            const { median, least, most } = spreadOf(values)
+            return [name, `${digits(median)} ${unit}`, digits(least), digits(most)]
+          })
+        ))],
+    ...measured.length === 0
+      ? []
+      : [section('Goals', table(
+          ['what', 'goal', 'measured', 'reached'],
+          measured.map(({ goal, found, isReached }) => {
+            const unit = 'unit' in goal ? ` ${goal.unit}` : ''
+            return [goal.what, `${goal.atLeast ? 'at least' : 'at most'} ${goal.bound}${unit}`, withEnds(found), isReached ? 'yes' : '**no**']
+          })
+        ))]
+  ].join('\n')
+}
+
+/** The first contender is voicemaild; its ratios to each of the others, and theirs to it the other way round, are taken round by round. */
+function contestTables (contest: ContestResult): string {
+  const names = [...contest.samples.keys()]
+  const ours = names.filter(name => name.startsWith('voicemaild'))
+  const others = names.filter(name => !ours.includes(name))
+  const absolute = table(
+    ['', 'per second', 'CPU µs each', 'peak MB'],
+    names.map(name => {
+      const samples = contest.samples.get(name) ?? []
+      const peak = spreadOver(samples, 'peakMegabytes')
+      return [name, withEnds(spreadOver(samples, 'opsPerSecond')), withEnds(spreadOver(samples, 'cpuUsPerOp')), digits(peak.most)]
+    })
+  )
+  const ratios = table(
+    ['relative to', ...ours.flatMap(name => [name, 'its CPU'])],
+    others.map(other => [other, ...ours.flatMap(name => [ratioOf(contest, 'opsPerSecond', name, other), ratioOf(contest, 'cpuUsPerOp', name, other)].map(withEnds))])
+  )
+  return section(contest.name, `${absolute}\n${ratios}`)
+}
+
+function section (title: string, body: string): string {
+  return `## ${title.slice(0, 1).toUpperCase()}${title.slice(1)}\n\n${body}`
+}
+
+function table (head: readonly string[], rows: readonly string[][]): string {
+  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |\n`
+  return line(head) + line(head.map((_cell, at) => at === 0 ? '---' : '---:')) + rows.map(line).join('')
+}
+
+function withEnds (spread: Spread | undefined): string {
+  return spread === undefined ? '' : `${digits(spread.median)} (${digits(spread.least)}–${digits(spread.most)})`
+}
+
+/** Three digits are more than a second measurement would agree on. */
+function digits (value: number): string {
+  return value >= 100 ? Math.round(value).toLocaleString('en') : value.toPrecision(value >= 10 ? 3 : value >= 1 ? 3 : 2)
+}

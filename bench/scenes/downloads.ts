@@ -1,0 +1,90 @@
+import { randomUUID } from 'node:crypto'
+import { link, mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { SIZES, type Audio, type Size } from '../audio.js'
+import type { Load } from '../client.js'
+import { RANGE_BYTES } from '../audio.js'
+import { httpContender, type Contest } from '../contest.js'
+import { PEERS, type Peer } from '../servers/peers.js'
+import { addVoicemails, makeDataFolder, startVoicemaild } from '../servers/voicemaild.js'
+import type { ServerProcess } from '../stage.js'
+import type { Props, Scene } from './scene.js'
+
+export const downloadName = (size: Size, connections: number): string => `download ${size}, ${connections} connections`
+export const rangeName = (size: Size, connections: number): string => `range of 16 KB in ${size}, ${connections} connections`
+
+const FILES = 200
+const RANGE_CONNECTIONS = 16
+const NO_LIMIT = 10_000_000
+
+interface Source { name: string, server: ServerProcess, targets: ReadonlyMap<Size, readonly string[]> }
+
+/** Downloads of every size, whole and in part: the servers stay the same, and what they serve too. */
+export function downloadScene (props: Props): Scene {
+  const { stage, isQuick, seconds } = props
+  const wholes = SIZES.flatMap(size => (isQuick ? [16] : [1, 16, 64]).map(connections => ({ size, connections, name: downloadName(size, connections), isRange: false })))
+  const ranges = (isQuick ? ['200 KB'] as const : SIZES).map(size => ({ size, connections: RANGE_CONNECTIONS, name: rangeName(size, RANGE_CONNECTIONS), isRange: true }))
+  const kinds = [...wholes, ...ranges]
+
+  /** Peers serve the same files, by hard links: each has them in the page cache. */
+  async function writeFiles (sizes: readonly Size[]): Promise<Map<Size, string[]>> {
+    const folder = await stage.newFolder('files')
+    const files = new Map<Size, string[]>()
+    for (const size of sizes) {
+      const paths = Array.from({ length: FILES }, () => join(folder, `${randomUUID()}.wav`))
+      for (const path of paths) await writeFile(path, props.audio[size].bytes)
+      files.set(size, paths)
+    }
+    return files
+  }
+
+  async function voicemaild (sizes: readonly Size[]): Promise<Source> {
+    const folder = await stage.newFolder('voicemaild')
+    const account = await makeDataFolder(folder)
+    const server = await startVoicemaild(stage, folder)
+    const targets = new Map<Size, string[]>()
+    for (const size of sizes) targets.set(size, await addVoicemails(server, account, props.audio[size].bytes, FILES))
+    return { name: 'voicemaild', server, targets }
+  }
+
+  async function peer ({ name, start, downloadTarget }: Peer, files: ReadonlyMap<Size, readonly string[]>): Promise<Source> {
+    const folder = await stage.newFolder(name)
+    await mkdir(join(folder, 'files'))
+    const targets = new Map<Size, string[]>()
+    for (const [size, paths] of files) {
+      const names = paths.map(path => path.slice(path.lastIndexOf('/') + 1))
+      for (const [at, path] of paths.entries()) await link(path, join(folder, 'files', names[at] ?? ''))
+      targets.set(size, names.map(name => downloadTarget?.(name) ?? ''))
+    }
+    return { name, server: await start(stage, folder), targets }
+  }
+
+  function loadOf ({ targets }: Source, { size, isRange }: typeof kinds[number]): Load {
+    const audio: Audio = props.audio[size]
+    return {
+      method: 'GET',
+      headers: isRange ? { range: `bytes=${audio.rangeFrom}-${audio.rangeFrom + RANGE_BYTES - 1}` } : {},
+      targets: targets.get(size) ?? [],
+      use: 'around',
+      status: isRange ? 206 : 200,
+      expectedFile: isRange ? audio.rangeFile : audio.file
+    }
+  }
+
+  return {
+    contests: kinds.map(({ name }) => name),
+    prepare: async isWanted => {
+      const wanted = kinds.filter(({ name }) => isWanted(name))
+      const sizes = SIZES.filter(size => wanted.some(kind => kind.size === size))
+      const files = await writeFiles(sizes)
+      const peers = [PEERS.nginx, PEERS.nodeHttp, PEERS.fastify, ...isQuick ? [] : [PEERS.express]]
+      const sources = [await voicemaild(sizes)]
+      for (const each of peers) sources.push(await peer(each, files))
+      return wanted.map((kind): Contest => ({
+        name: kind.name,
+        extent: { seconds, operations: NO_LIMIT },
+        contenders: sources.map(source => httpContender(stage, source.name, source.server, kind.connections, () => loadOf(source, kind)))
+      }))
+    }
+  }
+}

@@ -1,0 +1,115 @@
+import { randomInt } from 'node:crypto'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import Sqlite from 'better-sqlite3'
+import { v7 as uuidv7 } from 'uuid'
+import { createSignedUrls } from '../../src/domain/signed-url.js'
+import { freePort, type ServerCommand, type ServerProcess, type Stage } from '../stage.js'
+import { run } from '../tools.js'
+
+export type Durability = 'full' | 'relaxed'
+
+const ROOT = dirname(fileURLToPath(new URL('..', import.meta.url)))
+const PROGRAM = join(ROOT, 'dist', 'main.js')
+
+const ADMIN_KEY = 'bench-admin-key-of-at-least-32-characters'
+const SIGNING_KEY = 'bench-signing-key-of-at-least-32-characters'
+
+export const JSON_HEADERS = { 'x-api-key': ADMIN_KEY, 'content-type': 'application/json' } as const
+export const KEY_HEADERS = { 'x-api-key': ADMIN_KEY } as const
+/** What a peer that does the same needs of them. */
+export const PEER_SETTINGS = { ADMIN_API_KEY: ADMIN_KEY, SIGNING_KEY } as const
+/** The body that opens a slot. */
+export const NEW_SLOT = JSON.stringify({ sip_from: 'sip:alice@sip.example.org', content_type: 'audio/wav' })
+
+/** Settings as a user would make them, but for the limits that a benchmark would run into. */
+function settingsOf (dataFolder: string, port: number, durability: Durability): Record<string, string> {
+  return {
+    DATA_DIR: dataFolder,
+    PORT: String(port),
+    ADMIN_API_KEY: ADMIN_KEY,
+    SIGNING_KEY,
+    LOG_LEVEL: 'warn',
+    MIN_FREE_DISK: '0',
+    ACCOUNT_OPEN_SLOTS: '0',
+    DURABILITY: durability
+  }
+}
+
+export function voicemaildCommand (dataFolder: string, port: number, durability: Durability = 'full'): ServerCommand {
+  return { program: process.execPath, args: [PROGRAM, 'serve'], env: settingsOf(dataFolder, port, durability), port }
+}
+
+export async function startVoicemaild (stage: Stage, dataFolder: string, durability?: Durability): Promise<ServerProcess> {
+  return await stage.startServer(voicemaildCommand(dataFolder, await freePort(), durability))
+}
+
+/** Makes the data folder, with the program itself, and one account in it. Returns the account's id. */
+export async function makeDataFolder (dataFolder: string): Promise<number> {
+  const output = await run(process.execPath, [PROGRAM, 'account', 'add', 'sip:bob@sip.example.org', '--json'], {
+    env: { ...process.env, ...settingsOf(dataFolder, 0, 'full') }
+  })
+  const id = /"id": (\d+)/.exec(output)?.[1]
+  if (id === undefined) throw new Error(`voicemaild account add: ${output}`)
+  return Number(id)
+}
+
+export interface Slot { id: string, uploadPath: string }
+
+/** How long prepared slots, and their URLs, are valid. */
+const SLOT_MS = 24 * 3600_000
+
+/** Opens slots before the server starts: straight in the database, because thousands are used up in a second. */
+export function addSlots (dataFolder: string, account: number, count: number): Slot[] {
+  const nowMs = Date.now()
+  const expiresAtMs = Math.floor((nowMs + SLOT_MS) / 1000) * 1000
+  const { sign } = signedUrls()
+  const newId = createIds(nowMs)
+  const slots = Array.from({ length: count }, () => {
+    const id = newId()
+    return { id, uploadPath: sign({ direction: 'upload', voicemailId: id, expiresAtMs }) }
+  })
+  const database = openRows(dataFolder)
+  const insert = database.prepare(`INSERT INTO voicemails (id, account_id, sip_from, content_type, max_upload_bytes, created_at_ms, expires_at_ms)
+    VALUES (?, ?, 'sip:alice@sip.example.org', 'audio/wav', 15000000, ?, ?)`)
+  database.transaction(() => { for (const { id } of slots) insert.run(id, account, nowMs, expiresAtMs) })()
+  database.close()
+  return slots
+}
+
+/** The rows of a data folder that no server serves. */
+export function openRows (dataFolder: string): Sqlite.Database {
+  const database = new Sqlite(join(dataFolder, 'voicemaild.sqlite'))
+  database.pragma('synchronous = OFF')
+  return database
+}
+
+export function signedUrls (): ReturnType<typeof createSignedUrls> {
+  return createSignedUrls({ key: SIGNING_KEY, previousKeys: [], clock: Date.now })
+}
+
+/** Ids as the server makes them: those of one millisecond sort in the order in which they were made. */
+export function createIds (msecs: number): () => string {
+  let seq = randomInt(2 ** 30)
+  return () => {
+    seq += 1
+    return uuidv7({ msecs, seq })
+  }
+}
+
+/** Fills an account with voicemails, through the API. Returns the paths of their download URLs. */
+export async function addVoicemails ({ port }: ServerProcess, account: number, audio: Buffer, count: number): Promise<string[]> {
+  const url = `http://127.0.0.1:${port}`
+  const paths: string[] = []
+  for (let n = 0; n < count; n++) {
+    const slot = await jsonOf(await fetch(`${url}/accounts/${account}/voicemails`, { method: 'POST', headers: JSON_HEADERS, body: NEW_SLOT }))
+    const voicemail = await jsonOf(await fetch(String(slot['upload_url']), { method: 'PUT', headers: { 'content-type': 'audio/wav' }, body: new Uint8Array(audio) }))
+    paths.push(new URL(String(voicemail['download_url'])).pathname)
+  }
+  return paths
+}
+
+async function jsonOf (response: Response): Promise<Record<string, unknown>> {
+  if (!response.ok) throw new Error(`voicemaild answered with ${response.status}: ${await response.text()}`)
+  return await response.json() as Record<string, unknown>
+}
