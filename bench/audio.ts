@@ -12,7 +12,7 @@ export const RANGE_BYTES = 16_384
 
 /** A WAV file, as it is, and as the bodies and answers that come of it. */
 export interface Audio {
-  bytes: Buffer
+  bytes: Buffer<ArrayBuffer>
   /** The paths of files for the client. */
   file: string
   /** A form with the audio as its part `file`, and what its Content-Type is. */

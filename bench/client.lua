@@ -50,8 +50,11 @@ function init (args)
   end
 end
 
--- Ends wrk, which would sleep for its whole duration otherwise.
-local function finish () ffi.C.kill(ffi.C.getpid(), SIGINT) end
+-- Ends wrk, whose main thread sleeps for the whole duration otherwise.
+local function finish ()
+  wrk.thread:stop()
+  ffi.C.kill(ffi.C.getpid(), SIGINT)
+end
 
 function request ()
   if not is_verified then

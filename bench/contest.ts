@@ -1,6 +1,6 @@
 import type { Extent, Load } from './client.js'
 import { sendLoad } from './client.js'
-import { readTree } from './process-tree.js'
+import { forgetPeak, readTree } from './process-tree.js'
 import type { ServerProcess, Stage } from './stage.js'
 import { run } from './tools.js'
 
@@ -16,21 +16,28 @@ export interface Sample {
 export interface Contender { name: string, run: (extent: Extent) => Promise<Sample> }
 
 /** Contenders that do the same thing, in turns. */
-export interface Contest { name: string, extent: Extent, contenders: readonly Contender[] }
+export interface Contest {
+  name: string
+  extent: Extent
+  /** How each begins, unmeasured: compilers, caches and connections to the database get warm. */
+  warmUp: Extent
+  contenders: readonly Contender[]
+  /** The names of those that are compared with all others; the others are not compared with each other. */
+  subjects: readonly string[]
+  /** Where other than the run's. */
+  rounds?: number
+}
 
 /** What was found, by the name of the contender; one sample for each round. */
-export interface ContestResult { name: string, samples: ReadonlyMap<string, readonly Sample[]> }
+export interface ContestResult { name: string, subjects: readonly string[], samples: ReadonlyMap<string, readonly Sample[]> }
 
-/** A part of a run is enough to warm up compilers, caches and connections to the database. */
-const WARM_UP_PART = 0.4
-
-export async function hold (contest: Contest, rounds: number, tell: (line: string) => void): Promise<ContestResult> {
+export async function hold (contest: Contest, roundsOfRun: number, tell: (line: string) => void): Promise<ContestResult> {
   const samples = new Map<string, Sample[]>()
-  const warmUp = { seconds: contest.extent.seconds * WARM_UP_PART, operations: Math.ceil(contest.extent.operations * WARM_UP_PART) }
   for (const { name, run } of contest.contenders) {
-    await failingFor(contest.name, name, async () => await run(warmUp))
+    await failingFor(contest.name, name, async () => await run(contest.warmUp))
     samples.set(name, [])
   }
+  const { rounds = roundsOfRun } = contest
   for (let round = 1; round <= rounds; round++) {
     for (const { name, run: runOnce } of contest.contenders) {
       // What one server left to be written is not paid by the next.
@@ -40,7 +47,7 @@ export async function hold (contest: Contest, rounds: number, tell: (line: strin
       tell(`${contest.name}, round ${round}: ${name} ${Math.round(sample.opsPerSecond)}/s, ${Math.round(sample.cpuUsPerOp)} µs`)
     }
   }
-  return { name: contest.name, samples }
+  return { name: contest.name, subjects: contest.subjects, samples }
 }
 
 async function failingFor<T> (contest: string, contender: string, run: () => Promise<T>): Promise<T> {
@@ -57,6 +64,7 @@ export function httpContender (stage: Stage, name: string, server: ServerProcess
     name,
     run: async extent => {
       const requests = load(extent)
+      forgetPeak(server.pid)
       const before = readTree(server.pid)
       const { operations, seconds } = await sendLoad(stage, server.port, connections, requests, extent)
       const after = readTree(server.pid)

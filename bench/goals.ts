@@ -1,9 +1,10 @@
 import type { ContestResult } from './contest.js'
-import type { Figure } from './figures/figure.js'
-import { IDLE_MEMORY, UPLOAD_MEMORY } from './figures/memory.js'
-import { EMPTY_START } from './figures/start.js'
+import type { Figure } from './figure.js'
+import { IDLE_MEMORY, UPLOAD_MEMORY } from './scenes/memory.js'
+import { EMPTY_START } from './scenes/start.js'
 import { FLOOR, NODE_FLOOR } from './floor/contenders.js'
 import { downloadName, rangeName } from './scenes/downloads.js'
+import { FEW_NAME, GROWTH, MANY, MANY_START } from './scenes/growth.js'
 import { LIST, MEMORY_PEER, ONE, SLOT_PEER, SLOTS } from './scenes/json.js'
 import { uploadName } from './scenes/uploads.js'
 import { PEERS } from './servers/peers.js'
@@ -55,9 +56,11 @@ export const GOALS: readonly Goal[] = [
   faster(SLOTS, 4, SLOT_PEER),
   cheaper(LIST, 1.5, MEMORY_PEER),
   cheaper(ONE, 1.5, MEMORY_PEER),
+  ...GROWTH.flatMap(name => [cheaper(name, 1.2, FEW_NAME, MANY), faster(name, 0.83, FEW_NAME, MANY)]),
   figure(UPLOAD_MEMORY, 150, 'MB'),
   figure(IDLE_MEMORY, 90, 'MB'),
-  figure(EMPTY_START, 400, 'ms')
+  figure(EMPTY_START, 400, 'ms'),
+  figure(MANY_START, 1000, 'ms')
 ]
 
 export function judge (goals: readonly Goal[], contests: readonly ContestResult[], figures: readonly Figure[]): Verdict[] {

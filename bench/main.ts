@@ -2,18 +2,19 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { BYTES, SIZES, writeAudio, type Audio, type Size } from './audio.js'
 import { hold, type ContestResult } from './contest.js'
-import type { Figure, Inquiry } from './figures/figure.js'
-import { memoryUse } from './figures/memory.js'
-import { emptyStart } from './figures/start.js'
+import type { Figure } from './figure.js'
 import { GOALS, judge } from './goals.js'
 import { install } from './install.js'
 import { describeMachine } from './machine.js'
 import { readOptions, USAGE, type Options } from './options.js'
 import { report } from './report.js'
 import { downloadScene } from './scenes/downloads.js'
+import { growthScene } from './scenes/growth.js'
 import { listScene, slotScene } from './scenes/json.js'
+import { memoryScene } from './scenes/memory.js'
 import type { Props, Scene } from './scenes/scene.js'
-import { uploadScene } from './scenes/uploads.js'
+import { startScene } from './scenes/start.js'
+import { uploadScene, type Cell } from './scenes/uploads.js'
 import { openStage, type Stage } from './stage.js'
 
 const sinceMs = performance.now()
@@ -39,27 +40,24 @@ async function main (options: Options): Promise<void> {
 }
 
 async function measure (stage: Stage, options: Options): Promise<string> {
-  const { isQuick, rounds, seconds, only } = options
-  const props: Props = { stage, isQuick, rounds, seconds, audio: await writeAudios(stage) }
+  const { isQuick, rounds, seconds, only, voicemails } = options
+  const props: Props = { stage, isQuick, rounds, seconds, voicemails, tell, audio: await writeAudios(stage) }
   const isWanted = (name: string): boolean => only === undefined || name.toLowerCase().includes(only)
-  const contests: ContestResult[] = []
-  for (const { contests: names, prepare } of scenesOf(props)) {
+  const results: ContestResult[] = []
+  const found: Figure[] = []
+  for (const { names, prepare } of scenesOf(props)) {
     if (!names.some(isWanted)) continue
     tell(`preparing ${names.find(isWanted) ?? ''}`)
-    for (const contest of (await prepare(isWanted))) contests.push(await hold(contest, rounds, tell))
+    const { contests = [], figures = [] } = await prepare(isWanted)
+    found.push(...figures)
+    for (const contest of contests) results.push(await hold(contest, rounds, tell))
     await stage.stopServers()
-    await stage.emptyFolders()
+    stage.emptyFolders()
   }
-  const figures: Figure[] = []
-  for (const { figures: names, measure } of inquiriesOf(props)) {
-    if (!names.some(isWanted)) continue
-    tell(`measuring ${names[0] ?? ''}`)
-    figures.push(...await measure())
-  }
-  if (contests.length + figures.length === 0) throw new Error(`no measure has ${JSON.stringify(only)} in its name`)
+  if (results.length + found.length === 0) throw new Error(`no measure has ${JSON.stringify(only)} in its name`)
   const head = `# What the benchmark last found\n\nMade by \`npm run bench${isQuick ? ' -- --quick' : ''}\`: ${rounds} rounds, ${seconds} seconds a run; ` +
     'medians over the rounds, with the least and the most in brackets; ratios are taken within a round.\n\n'
-  return head + await describeMachine(stage.folder) + '\n' + report(contests, figures, judge(GOALS, contests, figures))
+  return head + await describeMachine(stage.folder) + '\n' + report(results, found, judge(GOALS, results, found))
 }
 
 async function writeAudios ({ folder }: Stage): Promise<Record<Size, Audio>> {
@@ -71,14 +69,20 @@ async function writeAudios ({ folder }: Stage): Promise<Record<Size, Audio>> {
 }
 
 function scenesOf (props: Props): Scene[] {
+  const cellsOf = (...sizes: Size[]): Cell[] => sizes.flatMap(size => (props.isQuick ? [16] : [1, 16, 64]).map(connections => ({ size, connections })))
   const uploads = props.isQuick
-    ? [uploadScene(props, '40 KB', 16), uploadScene(props, '200 KB', 16)]
-    : SIZES.flatMap(size => [1, 16, 64].map(connections => uploadScene(props, size, connections)))
-  return [...uploads, downloadScene(props), slotScene(props), listScene(props)]
-}
-
-function inquiriesOf ({ stage, isQuick }: Props): Inquiry[] {
-  return [emptyStart(stage, isQuick ? 5 : 15), memoryUse(stage, isQuick ? 1 : 3, !isQuick)]
+    ? [cellsOf('40 KB', '200 KB')]
+    // What 2 MB leave on the disk goes after each contest.
+    : [cellsOf('40 KB'), cellsOf('200 KB'), ...cellsOf('2 MB').map(cell => [cell])]
+  return [
+    startScene(props.stage, props.isQuick ? 3 : 15),
+    memoryScene(props.stage, props.isQuick ? 1 : 3, !props.isQuick),
+    ...uploads.map(cells => uploadScene(props, cells)),
+    downloadScene(props),
+    slotScene(props),
+    listScene(props),
+    ...props.isQuick ? [] : [growthScene(props)]
+  ]
 }
 
 let options

@@ -8,11 +8,13 @@ export interface Options {
   rounds: number
   /** How long one run is. */
   seconds: number
+  /** How many voicemails the large data folder has. */
+  voicemails: number
   /** Where the folder of the run is made: the disk that is measured. */
   dataFolder: string
 }
 
-export const USAGE = 'npm run bench -- [--quick] [--only PART-OF-A-NAME] [--rounds N] [--seconds S] [--data DIR]'
+export const USAGE = 'npm run bench -- [--quick] [--only PART-OF-A-NAME] [--rounds N] [--seconds S] [--voicemails N] [--data DIR]'
 
 /** Throws where the command line is not understood. */
 export function readOptions (args: string[]): Options {
@@ -23,14 +25,16 @@ export function readOptions (args: string[]): Options {
       only: { type: 'string' },
       rounds: { type: 'string' },
       seconds: { type: 'string' },
+      voicemails: { type: 'string' },
       data: { type: 'string', default: tmpdir() }
     }
   })
   return {
     isQuick: values.quick,
     only: values.only?.toLowerCase(),
-    rounds: positive('--rounds', values.rounds) ?? (values.quick ? 2 : 3),
-    seconds: positive('--seconds', values.seconds) ?? (values.quick ? 0.8 : 1.5),
+    rounds: positive('--rounds', values.rounds) ?? 3,
+    seconds: positive('--seconds', values.seconds) ?? (values.quick ? 0.4 : 1),
+    voicemails: positive('--voicemails', values.voicemails) ?? 1_000_000,
     dataFolder: values.data
   }
 }
@@ -39,5 +43,5 @@ function positive (name: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined
   const value = Number(text)
   if (!(value > 0)) throw new Error(`${name}: expected a number over 0, found ${text}`)
-  return name === '--rounds' ? Math.ceil(value) : value
+  return name === '--seconds' ? value : Math.ceil(value)
 }

@@ -1,11 +1,11 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 
 /** What a process and all its descendants have used. */
 export interface TreeUse {
   /** User and system time, of threads and of children that have ended too. */
   cpuUs: number
   residentBytes: number
-  /** The sum of the most that each process ever held. */
+  /** The sum of the most that each process held since its start, or since `forgetPeak`. */
   peakBytes: number
 }
 
@@ -14,26 +14,38 @@ const TICK_US = 10_000
 
 /** Reads /proc (Linux). Throws where the process has ended. */
 export function readTree (pid: number): TreeUse {
+  const use: TreeUse = { cpuUs: 0, residentBytes: 0, peakBytes: 0 }
+  for (const { pid: each, ticks } of treeOf(pid)) {
+    use.cpuUs += ticks * TICK_US
+    use.residentBytes += bytesOf(each, 'VmRSS')
+    use.peakBytes += bytesOf(each, 'VmHWM')
+  }
+  return use
+}
+
+/** From here on the peak is counted anew. A kernel that cannot do it goes on with the old one. */
+export function forgetPeak (pid: number): void {
+  for (const { pid: each } of treeOf(pid)) {
+    try {
+      writeFileSync(`/proc/${each}/clear_refs`, '5')
+    } catch {}
+  }
+}
+
+function treeOf (pid: number): Stat[] {
   const childrenOf = new Map<number, Stat[]>()
-  let root: Stat | undefined
+  const tree: Stat[] = []
   for (const name of readdirSync('/proc')) {
     const stat = /^\d+$/.test(name) ? readStat(Number(name)) : undefined
     if (stat === undefined) continue
-    if (stat.pid === pid) root = stat
+    if (stat.pid === pid) tree.push(stat)
     const siblings = childrenOf.get(stat.parent)
     if (siblings === undefined) childrenOf.set(stat.parent, [stat])
     else siblings.push(stat)
   }
-  if (root === undefined) throw new Error(`process ${pid} has ended`)
-  const tree = [root]
-  for (const { pid } of tree) tree.push(...childrenOf.get(pid) ?? [])
-  const use: TreeUse = { cpuUs: 0, residentBytes: 0, peakBytes: 0 }
-  for (const { pid, ticks } of tree) {
-    use.cpuUs += ticks * TICK_US
-    use.residentBytes += bytesOf(pid, 'VmRSS')
-    use.peakBytes += bytesOf(pid, 'VmHWM')
-  }
-  return use
+  if (tree.length === 0) throw new Error(`process ${pid} has ended`)
+  for (const { pid: each } of tree) tree.push(...childrenOf.get(each) ?? [])
+  return tree
 }
 
 interface Stat { pid: number, parent: number, ticks: number }

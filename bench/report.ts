@@ -1,5 +1,5 @@
-import type { ContestResult } from './contest.js'
-import type { Figure } from './figures/figure.js'
+import type { ContestResult, Sample } from './contest.js'
+import type { Figure } from './figure.js'
 import type { Verdict } from './goals.js'
 import { ratioOf, spreadOf, spreadOver, type Spread } from './statistics.js'
 
@@ -29,24 +29,28 @@ export function report (contests: readonly ContestResult[], figures: readonly Fi
   ].join('\n')
 }
 
-/** The first contender is voicemaild; its ratios to each of the others, and theirs to it the other way round, are taken round by round. */
 function contestTables (contest: ContestResult): string {
   const names = [...contest.samples.keys()]
-  const ours = names.filter(name => name.startsWith('voicemaild'))
-  const others = names.filter(name => !ours.includes(name))
+  const others = names.filter(name => !contest.subjects.includes(name))
   const absolute = table(
-    ['', 'per second', 'CPU µs each', 'peak MB'],
+    ['', 'per second', 'CPU µs each', 'core busy', 'peak MB'],
     names.map(name => {
       const samples = contest.samples.get(name) ?? []
       const peak = spreadOver(samples, 'peakMegabytes')
-      return [name, withEnds(spreadOver(samples, 'opsPerSecond')), withEnds(spreadOver(samples, 'cpuUsPerOp')), digits(peak.most)]
+      return [name, withEnds(spreadOver(samples, 'opsPerSecond')), withEnds(spreadOver(samples, 'cpuUsPerOp')), busy(samples), digits(peak.most)]
     })
   )
   const ratios = table(
-    ['relative to', ...ours.flatMap(name => [name, 'its CPU'])],
-    others.map(other => [other, ...ours.flatMap(name => [ratioOf(contest, 'opsPerSecond', name, other), ratioOf(contest, 'cpuUsPerOp', name, other)].map(withEnds))])
+    ['relative to', ...contest.subjects.flatMap(name => [name, 'its CPU'])],
+    others.map(other => [other, ...contest.subjects.flatMap(name => [ratioOf(contest, 'opsPerSecond', name, other), ratioOf(contest, 'cpuUsPerOp', name, other)].map(withEnds))])
   )
   return section(contest.name, `${absolute}\n${ratios}`)
+}
+
+/** Where it is far from the whole core, the disk or the client was the limit. */
+function busy (samples: readonly Sample[]): string {
+  const { median } = spreadOf(samples.map(({ opsPerSecond, cpuUsPerOp }) => opsPerSecond * cpuUsPerOp / 1e6))
+  return `${Math.round(median * 100)} %`
 }
 
 function section (title: string, body: string): string {

@@ -9,12 +9,15 @@ export const NODE_FLOOR = 'disk floor in node'
 
 const path = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
 
-/** The disk's floor as contenders, on the server's core. In node the floor is node's own where the disk is fast: so there are two. */
-export async function floorContenders (stage: Stage, file: string, atOnce: number): Promise<Contender[]> {
-  const folder = await stage.newFolder('floor')
+/**
+ * The disk's floor as contenders, on the server's core, for a file to write and how many times at once. In node the floor is node's own
+ * where the disk is fast: so there are two, but in the quick run.
+ */
+export async function floorContenders (stage: Stage, isQuick: boolean): Promise<(file: string, atOnce: number) => Contender[]> {
+  const folder = stage.newFolder('floor')
   const program = join(folder, 'floor')
   await run('cc', ['-O2', '-pthread', '-o', program, path('floor.c')])
-  const contender = (name: string, command: string[]): Contender => ({
+  const contender = (name: string, command: readonly string[], file: string, atOnce: number): Contender => ({
     name,
     run: async ({ seconds, operations }) => {
       const output = await run('taskset', [
@@ -24,8 +27,8 @@ export async function floorContenders (stage: Stage, file: string, atOnce: numbe
       return { operations: files, opsPerSecond: files / took, cpuUsPerOp: cpuUs / files, peakMegabytes: peakBytes / 1e6 }
     }
   })
-  return [
-    contender(FLOOR, [program]),
-    contender(NODE_FLOOR, [process.execPath, '--import=tsx', path('floor.ts')])
+  return (file, atOnce) => [
+    contender(FLOOR, [program], file, atOnce),
+    ...isQuick ? [] : [contender(NODE_FLOOR, [process.execPath, '--import=tsx', path('floor.ts')], file, atOnce)]
   ]
 }

@@ -1,21 +1,19 @@
 import { randomUUID } from 'node:crypto'
 import { link, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { SIZES, type Audio, type Size } from '../audio.js'
+import { RANGE_BYTES, SIZES, type Audio, type Size } from '../audio.js'
 import type { Load } from '../client.js'
-import { RANGE_BYTES } from '../audio.js'
 import { httpContender, type Contest } from '../contest.js'
 import { PEERS, type Peer } from '../servers/peers.js'
 import { addVoicemails, makeDataFolder, startVoicemaild } from '../servers/voicemaild.js'
 import type { ServerProcess } from '../stage.js'
-import type { Props, Scene } from './scene.js'
+import { extents, NO_LIMIT, type Props, type Scene } from './scene.js'
 
 export const downloadName = (size: Size, connections: number): string => `download ${size}, ${connections} connections`
 export const rangeName = (size: Size, connections: number): string => `range of 16 KB in ${size}, ${connections} connections`
 
-const FILES = 200
+const fileCount = (size: Size, isQuick: boolean): number => isQuick && size === '2 MB' ? 50 : 200
 const RANGE_CONNECTIONS = 16
-const NO_LIMIT = 10_000_000
 
 interface Source { name: string, server: ServerProcess, targets: ReadonlyMap<Size, readonly string[]> }
 
@@ -28,10 +26,10 @@ export function downloadScene (props: Props): Scene {
 
   /** Peers serve the same files, by hard links: each has them in the page cache. */
   async function writeFiles (sizes: readonly Size[]): Promise<Map<Size, string[]>> {
-    const folder = await stage.newFolder('files')
+    const folder = stage.newFolder('files')
     const files = new Map<Size, string[]>()
     for (const size of sizes) {
-      const paths = Array.from({ length: FILES }, () => join(folder, `${randomUUID()}.wav`))
+      const paths = Array.from({ length: fileCount(size, isQuick) }, () => join(folder, `${randomUUID()}.wav`))
       for (const path of paths) await writeFile(path, props.audio[size].bytes)
       files.set(size, paths)
     }
@@ -39,16 +37,16 @@ export function downloadScene (props: Props): Scene {
   }
 
   async function voicemaild (sizes: readonly Size[]): Promise<Source> {
-    const folder = await stage.newFolder('voicemaild')
+    const folder = stage.newFolder('voicemaild')
     const account = await makeDataFolder(folder)
     const server = await startVoicemaild(stage, folder)
     const targets = new Map<Size, string[]>()
-    for (const size of sizes) targets.set(size, await addVoicemails(server, account, props.audio[size].bytes, FILES))
+    for (const size of sizes) targets.set(size, await addVoicemails(server, account, props.audio[size].bytes, fileCount(size, isQuick)))
     return { name: 'voicemaild', server, targets }
   }
 
   async function peer ({ name, start, downloadTarget }: Peer, files: ReadonlyMap<Size, readonly string[]>): Promise<Source> {
-    const folder = await stage.newFolder(name)
+    const folder = stage.newFolder(name)
     await mkdir(join(folder, 'files'))
     const targets = new Map<Size, string[]>()
     for (const [size, paths] of files) {
@@ -72,7 +70,7 @@ export function downloadScene (props: Props): Scene {
   }
 
   return {
-    contests: kinds.map(({ name }) => name),
+    names: kinds.map(({ name }) => name),
     prepare: async isWanted => {
       const wanted = kinds.filter(({ name }) => isWanted(name))
       const sizes = SIZES.filter(size => wanted.some(kind => kind.size === size))
@@ -80,11 +78,13 @@ export function downloadScene (props: Props): Scene {
       const peers = [PEERS.nginx, PEERS.nodeHttp, PEERS.fastify, ...isQuick ? [] : [PEERS.express]]
       const sources = [await voicemaild(sizes)]
       for (const each of peers) sources.push(await peer(each, files))
-      return wanted.map((kind): Contest => ({
+      const contests = wanted.map((kind, at): Contest => ({
         name: kind.name,
-        extent: { seconds, operations: NO_LIMIT },
+        ...extents(seconds, NO_LIMIT, at === 0),
+        subjects: ['voicemaild'],
         contenders: sources.map(source => httpContender(stage, source.name, source.server, kind.connections, () => loadOf(source, kind)))
       }))
+      return { contests }
     }
   }
 }

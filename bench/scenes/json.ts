@@ -4,11 +4,10 @@ import type { Load } from '../client.js'
 import { httpContender, type Contest } from '../contest.js'
 import { startScript } from '../servers/peers.js'
 import { addVoicemails, JSON_HEADERS, KEY_HEADERS, makeDataFolder, NEW_SLOT, PEER_SETTINGS, startVoicemaild } from '../servers/voicemaild.js'
-import type { Props, Scene } from './scene.js'
+import { extents, NO_LIMIT, type Props, type Scene } from './scene.js'
 
 const SLOT_CONNECTIONS = 32
 const READ_CONNECTIONS = 16
-const NO_LIMIT = 10_000_000
 const LISTED = 100
 
 export const SLOTS = `slots, ${SLOT_CONNECTIONS} connections`
@@ -21,22 +20,24 @@ export const MEMORY_PEER = 'Fastify from memory'
 /** Opening slots, against a server that commits each by itself. */
 export function slotScene ({ stage, seconds }: Props): Scene {
   return {
-    contests: [SLOTS],
+    names: [SLOTS],
     prepare: async () => {
-      const folder = await stage.newFolder('slots')
+      const folder = stage.newFolder('slots')
       const account = await makeDataFolder(folder)
       const bodyFile = join(folder, 'new-slot.json')
       await writeFile(bodyFile, NEW_SLOT)
       const load: Load = { method: 'POST', headers: JSON_HEADERS, targets: [`/accounts/${account}/voicemails`], use: 'around', status: 201, bodyFile }
       const servers = {
         voicemaild: await startVoicemaild(stage, folder),
-        [SLOT_PEER]: await startScript(stage, await stage.newFolder('slots-peer'), 'slots.js', PEER_SETTINGS)
+        [SLOT_PEER]: await startScript(stage, stage.newFolder('slots-peer'), 'slots.js', PEER_SETTINGS)
       }
-      return [{
+      const contest: Contest = {
         name: SLOTS,
-        extent: { seconds, operations: NO_LIMIT },
+        ...extents(seconds, NO_LIMIT, true),
+        subjects: ['voicemaild'],
         contenders: Object.entries(servers).map(([name, server]) => httpContender(stage, name, server, SLOT_CONNECTIONS, () => load))
-      }]
+      }
+      return { contests: [contest] }
     }
   }
 }
@@ -44,9 +45,9 @@ export function slotScene ({ stage, seconds }: Props): Scene {
 /** Reading rows, against a server that has the same bytes in memory. */
 export function listScene ({ stage, seconds, audio }: Props): Scene {
   return {
-    contests: [LIST, ONE],
+    names: [LIST, ONE],
     prepare: async isWanted => {
-      const folder = await stage.newFolder('lists')
+      const folder = stage.newFolder('lists')
       const account = await makeDataFolder(folder)
       const voicemaild = await startVoicemaild(stage, folder)
       await addVoicemails(voicemaild, account, audio['40 KB'].bytes, LISTED)
@@ -54,22 +55,23 @@ export function listScene ({ stage, seconds, audio }: Props): Scene {
       const listed = await answerOf(voicemaild.port, `${list}?limit=${LISTED}`)
       const id = /"id":"([^"]+)"/.exec(listed.body)?.[1] ?? ''
       const one = await answerOf(voicemaild.port, `${list}/${id}`)
-      const peerFolder = await stage.newFolder('lists-peer')
+      const peerFolder = stage.newFolder('lists-peer')
       await writeFile(join(peerFolder, 'answers.json'), JSON.stringify([{ ...listed, path: list }, one]))
       const peer = await startScript(stage, peerFolder, 'from-memory.js')
-      const contestOf = (name: string, answer: Answer): Contest => {
+      const contestOf = (name: string, answer: Answer, isFirst: boolean): Contest => {
         // Its signed URLs change from second to second, but not its length.
         const load: Load = { method: 'GET', headers: KEY_HEADERS, targets: [answer.path], use: 'around', status: 200, expectedBytes: Buffer.byteLength(answer.body) }
         return {
           name,
-          extent: { seconds, operations: NO_LIMIT },
+          ...extents(seconds, NO_LIMIT, isFirst),
+          subjects: ['voicemaild'],
           contenders: [
             httpContender(stage, 'voicemaild', voicemaild, READ_CONNECTIONS, () => load),
             httpContender(stage, MEMORY_PEER, peer, READ_CONNECTIONS, () => load)
           ]
         }
       }
-      return [contestOf(LIST, listed), contestOf(ONE, one)].filter(({ name }) => isWanted(name))
+      return { contests: [contestOf(LIST, listed, true), contestOf(ONE, one, !isWanted(LIST))].filter(({ name }) => isWanted(name)) }
     }
   }
 }

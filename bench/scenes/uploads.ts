@@ -1,32 +1,41 @@
-import type { Size } from '../audio.js'
-import type { Extent } from '../client.js'
+import type { Audio, Size } from '../audio.js'
 import { httpContender, type Contender } from '../contest.js'
 import { floorContenders } from '../floor/contenders.js'
 import { PEERS, type Peer } from '../servers/peers.js'
 import { addSlots, makeDataFolder, startVoicemaild, type Durability } from '../servers/voicemaild.js'
-import { runsOf, type Props, type Scene } from './scene.js'
+import type { ServerProcess } from '../stage.js'
+import { extents, type Props, type Scene } from './scene.js'
 
-/** More than any server here takes in a second: the list of targets has to last. At 2 MB it is the disk's room that has to. */
-const MOST_PER_SECOND: Readonly<Record<Size, number>> = { '40 KB': 9000, '200 KB': 2500, '2 MB': 200 }
+export interface Cell { size: Size, connections: number }
+
+/**
+ * Most uploads of one run: the slots have to last for as long as anybody uploads at 40 KB, and the room on the disk for all who take part
+ * otherwise.
+ */
+const MOST: Readonly<Record<Size, (seconds: number) => number>> = {
+  '40 KB': seconds => Math.ceil(9000 * seconds),
+  '200 KB': () => 1000,
+  '2 MB': () => 120
+}
 
 export const uploadName = (size: Size, connections: number): string => `upload ${size}, ${connections} connections`
 
-/** Uploads of one size over so many connections: voicemaild both ways, all peers, the disk's floor. */
-export function uploadScene (props: Props, size: Size, connections: number): Scene {
-  const { stage, isQuick } = props
-  const audio = props.audio[size]
-  const name = uploadName(size, connections)
-  const extent: Extent = { seconds: props.seconds, operations: Math.ceil(props.seconds * MOST_PER_SECOND[size]) }
+/** Uploads to voicemaild both ways, all peers, and the disk's floor. */
+export function uploadScene (props: Props, cells: readonly Cell[]): Scene {
+  const { stage, isQuick, rounds, seconds } = props
 
-  async function voicemaild (name: string, durability: Durability): Promise<Contender> {
-    const folder = await stage.newFolder(name)
+  /** A contestant takes part in every contest, with the same server. */
+  type Contestant = (audio: Audio, connections: number) => Contender
+
+  async function voicemaild (name: string, durability: Durability, slotCount: number): Promise<Contestant> {
+    const folder = stage.newFolder(name)
     const account = await makeDataFolder(folder)
-    const slots = addSlots(folder, account, runsOf(props) * extent.operations)
+    const slots = addSlots(folder, account, slotCount)
     const server = await startVoicemaild(stage, folder, durability)
-    // Slots that a run left over are lost with it: there are enough.
-    return httpContender(stage, name, server, connections, ({ operations }) => ({
+    return (audio, connections) => httpContender(stage, name, server, connections, ({ operations }) => ({
       method: 'PUT',
       headers: { 'content-type': 'audio/wav' },
+      // Those that the run leaves over are left for good: there are enough.
       targets: slots.splice(0, operations).map(({ uploadPath }) => uploadPath),
       use: 'once',
       status: 200,
@@ -34,26 +43,38 @@ export function uploadScene (props: Props, size: Size, connections: number): Sce
     }))
   }
 
-  async function peer ({ name, start, upload }: Peer): Promise<Contender> {
-    const server = await start(stage, await stage.newFolder(name))
-    return httpContender(stage, name, server, connections, ({ operations }) => upload(audio, operations))
+  async function peer ({ name, start, upload }: Peer): Promise<Contestant> {
+    const server: ServerProcess = await start(stage, stage.newFolder(name))
+    return (audio, connections) => httpContender(stage, name, server, connections, ({ operations }) => upload(audio, operations))
   }
 
   return {
-    contests: [name],
-    prepare: async () => [{
-      name,
-      extent,
-      contenders: [
-        await voicemaild('voicemaild', 'full'),
-        await voicemaild('voicemaild relaxed', 'relaxed'),
+    names: cells.map(({ size, connections }) => uploadName(size, connections)),
+    prepare: async isWanted => {
+      const wanted = cells.filter(({ size, connections }) => isWanted(uploadName(size, connections)))
+      const kinds = wanted.map((cell, at) => ({ ...cell, ...extents(seconds, MOST[cell.size](seconds), at === 0) }))
+      const slotCount = kinds.reduce((sum, { extent, warmUp }) => sum + warmUp.operations + rounds * extent.operations, 0)
+      const contestants = [
+        await voicemaild('voicemaild', 'full', slotCount),
+        await voicemaild('voicemaild relaxed', 'relaxed', slotCount),
         await peer(PEERS.nginx),
         await peer(PEERS.nodeHttp),
         await peer(PEERS.nodeHttpSynced),
         await peer(PEERS.fastify),
-        ...isQuick ? [] : [await peer(PEERS.express), await peer(PEERS.tus)],
-        ...await floorContenders(stage, audio.file, connections)
+        ...isQuick ? [] : [await peer(PEERS.express), await peer(PEERS.tus)]
       ]
-    }]
+      const floors = await floorContenders(stage, isQuick)
+      const contests = kinds.map(({ size, connections, extent, warmUp }) => {
+        const audio = props.audio[size]
+        return {
+          name: uploadName(size, connections),
+          extent,
+          warmUp,
+          subjects: ['voicemaild', 'voicemaild relaxed'],
+          contenders: [...contestants.map(contestant => contestant(audio, connections)), ...floors(audio.file, connections)]
+        }
+      })
+      return { contests }
+    }
   }
 }

@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Sqlite from 'better-sqlite3'
@@ -46,13 +47,25 @@ export async function startVoicemaild (stage: Stage, dataFolder: string, durabil
 
 /** Makes the data folder, with the program itself, and one account in it. Returns the account's id. */
 export async function makeDataFolder (dataFolder: string): Promise<number> {
-  const output = await run(process.execPath, [PROGRAM, 'account', 'add', 'sip:bob@sip.example.org', '--json'], {
-    env: { ...process.env, ...settingsOf(dataFolder, 0, 'full') }
-  })
-  const id = /"id": (\d+)/.exec(output)?.[1]
+  const output = await runCommand(dataFolder, 'account', 'add', 'sip:bob@sip.example.org', '--json')
+  const [id] = idsIn(output)
   if (id === undefined) throw new Error(`voicemaild account add: ${output}`)
-  return Number(id)
+  return id
 }
+
+/** Adds so many accounts to a data folder. Returns the ids of all but the first that was in it. */
+export async function addAccounts (dataFolder: string, count: number): Promise<number[]> {
+  const file = join(dataFolder, 'accounts.csv')
+  await writeFile(file, Array.from({ length: count }, (_none, n) => `sip:user${n}@sip.example.org\n`).join(''))
+  await runCommand(dataFolder, 'account', 'import', file)
+  return idsIn(await runCommand(dataFolder, 'account', 'list', '--json')).slice(0, count)
+}
+
+async function runCommand (dataFolder: string, ...args: string[]): Promise<string> {
+  return await run(process.execPath, [PROGRAM, ...args], { env: { ...process.env, ...settingsOf(dataFolder, 0, 'full') } })
+}
+
+const idsIn = (json: string): number[] => [...json.matchAll(/"id": (\d+)/g)].map(match => Number(match[1]))
 
 export interface Slot { id: string, uploadPath: string }
 
@@ -97,15 +110,22 @@ export function createIds (msecs: number): () => string {
   }
 }
 
+const AT_ONCE = 16
+
 /** Fills an account with voicemails, through the API. Returns the paths of their download URLs. */
-export async function addVoicemails ({ port }: ServerProcess, account: number, audio: Buffer, count: number): Promise<string[]> {
+export async function addVoicemails ({ port }: ServerProcess, account: number, audio: Buffer<ArrayBuffer>, count: number): Promise<string[]> {
   const url = `http://127.0.0.1:${port}`
   const paths: string[] = []
-  for (let n = 0; n < count; n++) {
-    const slot = await jsonOf(await fetch(`${url}/accounts/${account}/voicemails`, { method: 'POST', headers: JSON_HEADERS, body: NEW_SLOT }))
-    const voicemail = await jsonOf(await fetch(String(slot['upload_url']), { method: 'PUT', headers: { 'content-type': 'audio/wav' }, body: new Uint8Array(audio) }))
-    paths.push(new URL(String(voicemail['download_url'])).pathname)
+  let begun = 0
+  async function addSome (): Promise<void> {
+    while (begun < count) {
+      begun += 1
+      const slot = await jsonOf(await fetch(`${url}/accounts/${account}/voicemails`, { method: 'POST', headers: JSON_HEADERS, body: NEW_SLOT }))
+      const voicemail = await jsonOf(await fetch(String(slot['upload_url']), { method: 'PUT', headers: { 'content-type': 'audio/wav' }, body: audio }))
+      paths.push(new URL(String(voicemail['download_url'])).pathname)
+    }
   }
+  await Promise.all(Array.from({ length: AT_ONCE }, addSome))
   return paths
 }
 

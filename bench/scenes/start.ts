@@ -2,19 +2,19 @@ import { get } from 'node:http'
 import { voicemaildCommand } from '../servers/voicemaild.js'
 import { freePort, type Stage } from '../stage.js'
 import { sleep } from '../tools.js'
-import type { Inquiry } from './figure.js'
+import type { Scene } from './scene.js'
 
 export const EMPTY_START = 'start, empty folder'
 
 const TIMEOUT_MS = 60_000
 
-export function emptyStart (stage: Stage, times: number): Inquiry {
+export function startScene (stage: Stage, times: number): Scene {
   return {
-    figures: [EMPTY_START],
-    measure: async () => {
+    names: [EMPTY_START],
+    prepare: async () => {
       const values: number[] = []
-      for (let n = 0; n < times; n++) values.push(await timeStart(stage, await stage.newFolder('start')))
-      return [{ name: EMPTY_START, unit: 'ms', values }]
+      for (let n = 0; n < times; n++) values.push(await timeStart(stage, stage.newFolder('start')))
+      return { figures: [{ name: EMPTY_START, unit: 'ms', values }] }
     }
   }
 }

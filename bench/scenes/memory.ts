@@ -4,7 +4,7 @@ import { readTree } from '../process-tree.js'
 import { addSlots, makeDataFolder, startVoicemaild } from '../servers/voicemaild.js'
 import type { ServerProcess, Stage } from '../stage.js'
 import { sleep } from '../tools.js'
-import type { Inquiry } from './figure.js'
+import type { Scene } from './scene.js'
 
 export const IDLE_MEMORY = 'memory, idle after start'
 export const UPLOAD_MEMORY = 'memory, 64 uploads of 12.5 MB at once, over idle'
@@ -18,15 +18,15 @@ const QUIET_EVERY_MS = 500
 const QUIET_CPU_US = 10_000
 
 /** Idle memory and, `withUploads`, what comes on top of it at most while large files come in all at once. */
-export function memoryUse (stage: Stage, times: number, withUploads: boolean): Inquiry {
+export function memoryScene (stage: Stage, times: number, withUploads: boolean): Scene {
   return {
-    figures: withUploads ? [IDLE_MEMORY, UPLOAD_MEMORY] : [IDLE_MEMORY],
-    measure: async () => {
+    names: withUploads ? [IDLE_MEMORY, UPLOAD_MEMORY] : [IDLE_MEMORY],
+    prepare: async () => {
       const idle: number[] = []
       const over: number[] = []
       const audio = wavOf(LARGE_BYTES)
       for (let n = 0; n < times; n++) {
-        const folder = await stage.newFolder('memory')
+        const folder = stage.newFolder('memory')
         const slots = addSlots(folder, await makeDataFolder(folder), AT_ONCE)
         const server = await startVoicemaild(stage, folder)
         await untilQuiet(server)
@@ -37,12 +37,14 @@ export function memoryUse (stage: Stage, times: number, withUploads: boolean): I
           over.push((readTree(server.pid).peakBytes - residentBytes) / 1e6)
         }
         await stage.stopServers()
-        await stage.emptyFolders()
+        stage.emptyFolders()
       }
-      return [
-        { name: IDLE_MEMORY, unit: 'MB', values: idle },
-        ...withUploads ? [{ name: UPLOAD_MEMORY, unit: 'MB' as const, values: over }] : []
-      ]
+      return {
+        figures: [
+          { name: IDLE_MEMORY, unit: 'MB', values: idle },
+          ...withUploads ? [{ name: UPLOAD_MEMORY, unit: 'MB' as const, values: over }] : []
+        ]
+      }
     }
   }
 }
