@@ -58,15 +58,15 @@ async function failingFor<T> (contest: string, contender: string, run: () => Pro
   }
 }
 
-/** A contender behind HTTP; `load` is asked anew before each run, outside its time. */
-export function httpContender (stage: Stage, name: string, server: ServerProcess, connections: number, load: (extent: Extent) => Load): Contender {
+/** A contender behind HTTP; `loadFor` is asked anew before each run, outside its time. */
+export function httpContender (stage: Stage, name: string, server: ServerProcess, connections: number, loadFor: (extent: Extent) => Load | Promise<Load>): Contender {
   return {
     name,
     run: async extent => {
-      const requests = load(extent)
+      const load = await loadFor(extent)
       forgetPeak(server.pid)
       const before = readTree(server.pid)
-      const { operations, seconds } = await sendLoad(stage, server.port, connections, requests, extent)
+      const { operations, seconds } = await sendLoad(stage, server.port, connections, load, extent)
       const after = readTree(server.pid)
       return {
         operations,

@@ -21,7 +21,7 @@ const sinceMs = performance.now()
 const tell = (line: string): void => { process.stderr.write(`${((performance.now() - sinceMs) / 1000).toFixed(0).padStart(4)} s  ${line}\n`) }
 
 async function main (options: Options): Promise<void> {
-  await install(tell)
+  await install(options.isQuick, tell)
   const stage = await openStage(options.dataFolder)
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {

@@ -66,7 +66,8 @@ function withEnds (spread: Spread | undefined): string {
   return spread === undefined ? '' : `${digits(spread.median)} (${digits(spread.least)}–${digits(spread.most)})`
 }
 
-/** Three digits are more than a second measurement would agree on. */
+/** More digits than these a second measurement would not agree on. */
 function digits (value: number): string {
-  return value >= 100 ? Math.round(value).toLocaleString('en') : value.toPrecision(value >= 10 ? 3 : value >= 1 ? 3 : 2)
+  if (value >= 100) return Math.round(value).toLocaleString('en')
+  return value.toFixed(value >= 10 ? 1 : value >= 0.1 ? 2 : 3)
 }

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { link, mkdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { RANGE_BYTES, SIZES, type Audio, type Size } from '../audio.js'
 import type { Load } from '../client.js'
 import { httpContender, type Contest } from '../contest.js'
-import { PEERS, type Peer } from '../servers/peers.js'
+import type { Peer } from '../servers/peer.js'
+import { PEERS } from '../servers/peers.js'
 import { addVoicemails, makeDataFolder, startVoicemaild } from '../servers/voicemaild.js'
 import type { ServerProcess } from '../stage.js'
 import { extents, NO_LIMIT, type Props, type Scene } from './scene.js'
@@ -49,12 +50,16 @@ export function downloadScene (props: Props): Scene {
     const folder = stage.newFolder(name)
     await mkdir(join(folder, 'files'))
     const targets = new Map<Size, string[]>()
-    for (const [size, paths] of files) {
-      const names = paths.map(path => path.slice(path.lastIndexOf('/') + 1))
-      for (const [at, path] of paths.entries()) await link(path, join(folder, 'files', names[at] ?? ''))
-      targets.set(size, names.map(name => downloadTarget?.(name) ?? ''))
+    if (downloadTarget !== undefined) {
+      for (const [size, paths] of files) {
+        const names = paths.map(path => basename(path))
+        for (const path of paths) await link(path, join(folder, 'files', basename(path)))
+        targets.set(size, names.map(downloadTarget))
+      }
     }
-    return { name, server: await start(stage, folder), targets }
+    const { server, fill } = await start(stage, folder)
+    if (fill !== undefined) for (const [size, paths] of files) targets.set(size, await fill(props.audio[size], paths.length))
+    return { name, server, targets }
   }
 
   function loadOf ({ targets }: Source, { size, isRange }: typeof kinds[number]): Load {
@@ -75,14 +80,14 @@ export function downloadScene (props: Props): Scene {
       const wanted = kinds.filter(({ name }) => isWanted(name))
       const sizes = SIZES.filter(size => wanted.some(kind => kind.size === size))
       const files = await writeFiles(sizes)
-      const peers = [PEERS.nginx, PEERS.nodeHttp, PEERS.fastify, ...isQuick ? [] : [PEERS.express]]
+      const peers = [PEERS.nginx, PEERS.nodeHttp, PEERS.fastify, ...isQuick ? [] : [PEERS.express, PEERS.ejabberd]]
       const sources = [await voicemaild(sizes)]
       for (const each of peers) sources.push(await peer(each, files))
       const contests = wanted.map((kind, at): Contest => ({
         name: kind.name,
         ...extents(seconds, NO_LIMIT, at === 0),
         subjects: ['voicemaild'],
-        contenders: sources.map(source => httpContender(stage, source.name, source.server, kind.connections, () => loadOf(source, kind)))
+        contenders: sources.filter(({ name }) => !(kind.isRange && name === PEERS.ejabberd.name)).map(source => httpContender(stage, source.name, source.server, kind.connections, () => loadOf(source, kind)))
       }))
       return { contests }
     }

@@ -1,9 +1,9 @@
 import type { Audio, Size } from '../audio.js'
 import { httpContender, type Contender } from '../contest.js'
 import { floorContenders } from '../floor/contenders.js'
-import { PEERS, type Peer } from '../servers/peers.js'
+import type { Peer } from '../servers/peer.js'
+import { PEERS } from '../servers/peers.js'
 import { addSlots, makeDataFolder, startVoicemaild, type Durability } from '../servers/voicemaild.js'
-import type { ServerProcess } from '../stage.js'
 import { extents, type Props, type Scene } from './scene.js'
 
 export interface Cell { size: Size, connections: number }
@@ -15,7 +15,7 @@ export interface Cell { size: Size, connections: number }
 const MOST: Readonly<Record<Size, (seconds: number) => number>> = {
   '40 KB': seconds => Math.ceil(9000 * seconds),
   '200 KB': () => 1000,
-  '2 MB': () => 120
+  '2 MB': () => 160
 }
 
 export const uploadName = (size: Size, connections: number): string => `upload ${size}, ${connections} connections`
@@ -43,9 +43,9 @@ export function uploadScene (props: Props, cells: readonly Cell[]): Scene {
     }))
   }
 
-  async function peer ({ name, start, upload }: Peer): Promise<Contestant> {
-    const server: ServerProcess = await start(stage, stage.newFolder(name))
-    return (audio, connections) => httpContender(stage, name, server, connections, ({ operations }) => upload(audio, operations))
+  async function peer ({ name, start }: Peer): Promise<Contestant> {
+    const { server, upload } = await start(stage, stage.newFolder(name))
+    return (audio, connections) => httpContender(stage, name, server, connections, async ({ operations }) => await upload(audio, operations))
   }
 
   return {
@@ -61,7 +61,7 @@ export function uploadScene (props: Props, cells: readonly Cell[]): Scene {
         await peer(PEERS.nodeHttp),
         await peer(PEERS.nodeHttpSynced),
         await peer(PEERS.fastify),
-        ...isQuick ? [] : [await peer(PEERS.express), await peer(PEERS.tus)]
+        ...isQuick ? [] : [await peer(PEERS.express), await peer(PEERS.tus), await peer(PEERS.ejabberd)]
       ]
       const floors = await floorContenders(stage, isQuick)
       const contests = kinds.map(({ size, connections, extent, warmUp }) => {
