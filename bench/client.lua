@@ -1,5 +1,5 @@
 -- What wrk runs: sends requests that differ in their targets alone, looks at every answer, and ends by itself.
--- Arguments: seconds, most requests, "once" or "around" (how targets are used), expected status, method, file with targets (one a
+-- Arguments: connections, seconds, most requests, "once" or "around" (how targets are used), expected status, method, file with targets (one a
 -- line), file with headers ("Name: value"), file with the body, file with the expected body, its expected length; "-" for none.
 
 local ffi = require('ffi')
@@ -31,18 +31,19 @@ function setup (thread) threads[#threads + 1] = thread end
 -- Seen by done() through thread:get.
 issued, answered, bad_status, bad_body, seconds_taken, first_bad = 0, 0, 0, 0, 0, ''
 
-local seconds, most, around, status_wanted, method, tail, body_wanted, length_wanted
+local connections, seconds, most, around, status_wanted, method, tail, body_wanted, length_wanted
 local targets, whole = {}, {}
 local is_verified, is_draining, started_at, last_at = false, false, 0, 0
 
 function init (args)
-  seconds, most, around, status_wanted, method = tonumber(args[1]), tonumber(args[2]), args[3] == 'around', tonumber(args[4]), args[5]
-  for target in io.lines(args[6]) do targets[#targets + 1] = target end
-  local body = read(args[8])
-  tail = ' HTTP/1.1\r\nHost: 127.0.0.1\r\n' .. (read(args[7]) or '')
+  connections, seconds, most, around = tonumber(args[1]), tonumber(args[2]), tonumber(args[3]), args[4] == 'around'
+  status_wanted, method = tonumber(args[5]), args[6]
+  for target in io.lines(args[7]) do targets[#targets + 1] = target end
+  local body = read(args[9])
+  tail = ' HTTP/1.1\r\nHost: 127.0.0.1\r\n' .. (read(args[8]) or '')
   if body then tail = tail .. 'Content-Length: ' .. #body .. '\r\n' end
   tail = tail .. '\r\n' .. (body or '')
-  body_wanted, length_wanted = read(args[9]), tonumber(args[10])
+  body_wanted, length_wanted = read(args[10]), tonumber(args[11])
   if around then
     for n, target in ipairs(targets) do whole[n] = method .. ' ' .. target .. tail end
   elseif #targets < most then
@@ -64,6 +65,8 @@ function request ()
   end
   local at = now()
   if issued == 0 then started_at = at end
+  -- A connection that asks again without an answer has broken, and the run has failed: done() tells.
+  if issued - answered >= connections then finish() end
   if issued >= most or at - started_at >= seconds then
     is_draining = true
     if answered == issued then finish() end

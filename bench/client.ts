@@ -2,7 +2,6 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Stage } from './stage.js'
-import { run } from './tools.js'
 
 /** Requests that differ in their targets alone. */
 export interface Load {
@@ -34,11 +33,11 @@ export async function sendLoad (stage: Stage, port: number, connections: number,
   await writeFile(targetsFile, load.targets.map(target => `${target}\n`).join(''))
   await writeFile(headersFile, Object.entries(load.headers).map(([name, value]) => `${name}: ${value}\r\n`).join(''))
   const lastSeconds = Math.ceil(extent.seconds) + GRACE_SECONDS
-  const output = await run('taskset', [
-    '-c', String(stage.clientCpu), 'wrk', '--threads', '1', '--connections', String(connections), '--duration', `${lastSeconds}s`,
+  const output = await stage.runOn(stage.clientCpu, 'wrk', [
+    '--threads', '1', '--connections', String(connections), '--duration', `${lastSeconds}s`,
     '--timeout', `${lastSeconds}s`, '--script', SCRIPT, `http://127.0.0.1:${port}/`, '--',
-    String(extent.seconds), String(extent.operations), load.use, String(load.status), load.method, targetsFile, headersFile,
-    load.bodyFile ?? '-', load.expectedFile ?? '-', String(load.expectedBytes ?? '-')
+    String(connections), String(extent.seconds), String(extent.operations), load.use, String(load.status), load.method,
+    targetsFile, headersFile, load.bodyFile ?? '-', load.expectedFile ?? '-', String(load.expectedBytes ?? '-')
   ], { timeoutMs: (lastSeconds + 10) * 1000 })
   const { seconds, counts, first } = readOutput(output)
   const { issued, answered, ...errors } = Object.fromEntries(counts)

@@ -17,6 +17,9 @@ import { startScene } from './scenes/start.js'
 import { uploadScene, type Cell } from './scenes/uploads.js'
 import { openStage, type Stage } from './stage.js'
 
+/** What shells say of a program that was interrupted. */
+const INTERRUPTED = 130
+
 const sinceMs = performance.now()
 const tell = (line: string): void => { process.stderr.write(`${((performance.now() - sinceMs) / 1000).toFixed(0).padStart(4)} s  ${line}\n`) }
 
@@ -26,7 +29,7 @@ async function main (options: Options): Promise<void> {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
       tell(`${signal}: deleting what was written`)
-      void stage.close().finally(() => { process.exit(1) })
+      void stage.close().finally(() => { process.exit(INTERRUPTED) })
     })
   }
   try {

@@ -5,7 +5,7 @@ import { mkdirSync, readdirSync, readFileSync, truncateSync, unlinkSync, writeFi
 import { mkdtemp, rm } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
-import { run, sleep } from './tools.js'
+import { run, sleep, type RunOptions } from './tools.js'
 
 /** A server that answers at 127.0.0.1. */
 export interface ServerProcess {
@@ -29,6 +29,8 @@ export interface Stage {
   clientCpu: number
   /** Makes an empty folder, in a place of the disk where files are made quickly. */
   newFolder: (name: string) => string
+  /** Runs a program to its end, on one of the two cores. */
+  runOn: (cpu: number, program: string, args: readonly string[], options?: Pick<RunOptions, 'env' | 'timeoutMs'>) => Promise<string>
   /** Starts a server, on the server's core, without waiting for it. */
   spawnServer: (command: ServerCommand) => ChildProcess
   /** Starts a server and waits until it takes connections. */
@@ -54,10 +56,12 @@ export async function openStage (parentFolder: string): Promise<Stage> {
   await run('chattr', ['+T', folder]).catch(() => {})
   const running = new Set<ChildProcess>()
   const folders: string[] = []
+  const closing = new AbortController()
+  let closed: Promise<void> | undefined
 
   const spawnServer: Stage['spawnServer'] = ({ program, args, env }) => {
-    // Should this process be killed, its servers get a signal.
-    const child = spawn('setpriv', ['--pdeathsig', 'TERM', 'taskset', '-c', String(serverCpu), program, ...args], {
+    closing.signal.throwIfAborted()
+    const child = spawn('setpriv', pinned(serverCpu, program, args), {
       env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'pipe']
     })
     running.add(child)
@@ -74,6 +78,7 @@ export async function openStage (parentFolder: string): Promise<Stage> {
       folders.push(path)
       return path
     },
+    runOn: async (cpu, program, args, options) => await run('setpriv', pinned(cpu, program, args), { ...options, signal: closing.signal }),
     spawnServer,
     startServer: async command => {
       const child = spawnServer(command)
@@ -93,11 +98,21 @@ export async function openStage (parentFolder: string): Promise<Stage> {
     stopServers: async () => { await Promise.all([...running].map(end)) },
     emptyFolders: () => { for (const path of folders.splice(0)) emptyFiles(path) },
     close: async () => {
-      for (const child of running) child.kill('SIGTERM')
-      await Promise.all([...running].map(end))
-      await rm(folder, { recursive: true, force: true, maxRetries: 3 })
+      closing.abort()
+      closed ??= deleteAll()
+      await closed
     }
   }
+
+  async function deleteAll (): Promise<void> {
+    await Promise.all([...running].map(end))
+    await rm(folder, { recursive: true, force: true, maxRetries: 3 })
+  }
+}
+
+/** Should this process be killed, what it started gets a signal. */
+function pinned (cpu: number, program: string, args: readonly string[]): string[] {
+  return ['--pdeathsig', 'TERM', 'taskset', '-c', String(cpu), program, ...args]
 }
 
 /** A TCP port that nobody has; whoever asked takes it at once. */

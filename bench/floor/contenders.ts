@@ -20,9 +20,8 @@ export async function floorContenders (stage: Stage, isQuick: boolean): Promise<
   const contender = (name: string, command: readonly string[], file: string, atOnce: number): Contender => ({
     name,
     run: async ({ seconds, operations }) => {
-      const output = await run('taskset', [
-        '-c', String(stage.serverCpu), ...command, folder, file, String(atOnce), String(seconds), String(operations)
-      ], { env: { ...process.env, UV_THREADPOOL_SIZE: String(Math.max(4, atOnce)) } })
+      const [program = '', ...args] = [...command, folder, file, String(atOnce), String(seconds), String(operations)]
+      const output = await stage.runOn(stage.serverCpu, program, args, { env: { ...process.env, UV_THREADPOOL_SIZE: String(Math.max(4, atOnce)) } })
       const [files = 0, took = 1, cpuUs = 0, peakBytes = 0] = output.split(' ').map(Number)
       return { operations: files, opsPerSecond: files / took, cpuUsPerOp: cpuUs / files, peakMegabytes: peakBytes / 1e6 }
     }

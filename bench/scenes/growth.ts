@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Extent, Load } from '../client.js'
 import { httpContender, type Contender, type Contest } from '../contest.js'
-import { addSlots, JSON_HEADERS, KEY_HEADERS, NEW_SLOT, signedUrls, startVoicemaild, type Slot } from '../servers/voicemaild.js'
+import { addSlots, JSON_HEADERS, KEY_HEADERS, NEW_SLOT, signedUrls, SMALL_MAX_UPLOAD_BYTES, startVoicemaild, type Slot } from '../servers/voicemaild.js'
 import type { ServerProcess } from '../stage.js'
 import { fillFolder, type Filled } from './growth-data.js'
 import { untilQuiet } from './memory.js'
@@ -47,11 +47,11 @@ export function growthScene (props: Props): Scene {
 
   async function open (name: string, filled: Filled): Promise<Side> {
     const { folder, account } = filled
-    const slots = addSlots(folder, account, limitedCount)
+    const slots = addSlots(folder, account, limitedCount, SMALL_MAX_UPLOAD_BYTES)
     const bodyFile = join(folder, 'new-slot.json')
     await writeFile(bodyFile, NEW_SLOT)
-    const server = await startVoicemaild(stage, folder)
-    // It looks over rows and files after its start.
+    const server = await startVoicemaild(stage, folder, { maxUploadBytes: SMALL_MAX_UPLOAD_BYTES })
+    tell(`${name}: waiting until the server has looked over rows and files`)
     await untilQuiet(server)
     return { ...filled, name, server, bodyFile, slots, uploaded: [] }
   }
@@ -76,13 +76,13 @@ export function growthScene (props: Props): Scene {
     }
   }
 
-  function contestOf (operation: Operation, sides: readonly Side[], isFirst: boolean): Contest {
+  function contestOf (operation: Operation, sides: readonly Side[]): Contest {
     const contender = (side: Side): Contender =>
       httpContender(stage, side.name, side.server, OPERATIONS[operation], extent => loadOf(side, operation, extent))
     const isLimited = operation === 'upload' || operation === 'delete'
     return {
       name: growthName(operation),
-      ...isLimited ? limited : extents(props.seconds, NO_LIMIT, isFirst),
+      ...isLimited ? limited : extents(props.seconds, NO_LIMIT, true),
       rounds,
       subjects: [MANY],
       contenders: sides.map(contender)
@@ -93,6 +93,7 @@ export function growthScene (props: Props): Scene {
     names: [...GROWTH, MANY_START],
     prepare: async isWanted => {
       const large = await fill(voicemails, Math.floor(voicemails / PART_OF_ACCOUNT))
+      tell('timing the start')
       const starts: number[] = []
       if (isWanted(MANY_START)) for (let n = 0; n < STARTS; n++) starts.push(await timeStart(stage, large.folder))
       const figures = starts.length === 0 ? [] : [{ name: MANY_START, unit: 'ms' as const, values: starts }]
@@ -100,7 +101,7 @@ export function growthScene (props: Props): Scene {
       const wanted = ALL.filter(operation => isWanted(growthName(operation)) || (operation === 'upload' && isWanted(growthName('delete'))))
       if (wanted.length === 0) return { figures }
       const sides = [await open(MANY, large), await open(FEW_NAME, await fill(FEW, FEW))]
-      return { figures, contests: wanted.map((operation, at) => contestOf(operation, sides, at === 0)) }
+      return { figures, contests: wanted.map(operation => contestOf(operation, sides)) }
     }
   }
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { Load } from '../client.js'
 import { httpContender, type Contest } from '../contest.js'
 import { startScript } from '../servers/peers.js'
-import { addVoicemails, JSON_HEADERS, KEY_HEADERS, makeDataFolder, NEW_SLOT, PEER_SETTINGS, startVoicemaild } from '../servers/voicemaild.js'
+import { addVoicemails, JSON_HEADERS, KEY_HEADERS, makeDataFolder, NEW_SLOT, PEER_SETTINGS, SMALL_MAX_UPLOAD_BYTES, startVoicemaild } from '../servers/voicemaild.js'
 import { extents, NO_LIMIT, type Props, type Scene } from './scene.js'
 
 const SLOT_CONNECTIONS = 32
@@ -28,7 +28,7 @@ export function slotScene ({ stage, seconds }: Props): Scene {
       await writeFile(bodyFile, NEW_SLOT)
       const load: Load = { method: 'POST', headers: JSON_HEADERS, targets: [`/accounts/${account}/voicemails`], use: 'around', status: 201, bodyFile }
       const servers = {
-        voicemaild: await startVoicemaild(stage, folder),
+        voicemaild: await startVoicemaild(stage, folder, { maxUploadBytes: SMALL_MAX_UPLOAD_BYTES }),
         [SLOT_PEER]: await startScript(stage, stage.newFolder('slots-peer'), 'slots.js', PEER_SETTINGS)
       }
       const contest: Contest = {

@@ -28,7 +28,7 @@ export interface Scene {
 export const NO_LIMIT = 10_000_000
 
 /** How long a server is warmed up that has just started, in runs, and one that has done something else before. */
-const [FIRST_WARM_UP, NEXT_WARM_UP] = [1.5, 0.4]
+const [FIRST_WARM_UP, NEXT_WARM_UP] = [2, 0.4]
 
 /** A run of so many seconds, or operations at most, and the shorter one before that warms up; longer for the first contest of a scene. */
 export function extents (seconds: number, operations: number, isFirst: boolean): Pick<Contest, 'extent' | 'warmUp'> {

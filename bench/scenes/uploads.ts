@@ -3,7 +3,7 @@ import { httpContender, type Contender } from '../contest.js'
 import { floorContenders } from '../floor/contenders.js'
 import type { Peer } from '../servers/peer.js'
 import { PEERS } from '../servers/peers.js'
-import { addSlots, makeDataFolder, startVoicemaild, type Durability } from '../servers/voicemaild.js'
+import { addSlots, makeDataFolder, startVoicemaild } from '../servers/voicemaild.js'
 import { extents, type Props, type Scene } from './scene.js'
 
 export interface Cell { size: Size, connections: number }
@@ -27,11 +27,11 @@ export function uploadScene (props: Props, cells: readonly Cell[]): Scene {
   /** A contestant takes part in every contest, with the same server. */
   type Contestant = (audio: Audio, connections: number) => Contender
 
-  async function voicemaild (name: string, durability: Durability, slotCount: number): Promise<Contestant> {
+  async function voicemaild (name: string, durability: 'full' | 'relaxed', slotCount: number): Promise<Contestant> {
     const folder = stage.newFolder(name)
     const account = await makeDataFolder(folder)
     const slots = addSlots(folder, account, slotCount)
-    const server = await startVoicemaild(stage, folder, durability)
+    const server = await startVoicemaild(stage, folder, { durability })
     return (audio, connections) => httpContender(stage, name, server, connections, ({ operations }) => ({
       method: 'PUT',
       headers: { 'content-type': 'audio/wav' },

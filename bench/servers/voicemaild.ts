@@ -8,7 +8,15 @@ import { createSignedUrls } from '../../src/domain/signed-url.js'
 import { freePort, type ServerCommand, type ServerProcess, type Stage } from '../stage.js'
 import { run } from '../tools.js'
 
-export type Durability = 'full' | 'relaxed'
+export interface ServerSettings {
+  durability?: 'full' | 'relaxed'
+  /** So much room on the disk is kept for every open slot: where thousands are opened it has to be less than the default. */
+  maxUploadBytes?: number
+}
+
+const DEFAULT_MAX_UPLOAD_BYTES = 15_000_000
+/** Room for what is uploaded here at 40 KB, and for thousands of slots. */
+export const SMALL_MAX_UPLOAD_BYTES = 50_000
 
 const ROOT = dirname(fileURLToPath(new URL('..', import.meta.url)))
 const PROGRAM = join(ROOT, 'dist', 'main.js')
@@ -24,7 +32,7 @@ export const PEER_SETTINGS = { ADMIN_API_KEY: ADMIN_KEY, SIGNING_KEY } as const
 export const NEW_SLOT = JSON.stringify({ sip_from: 'sip:alice@sip.example.org', content_type: 'audio/wav' })
 
 /** Settings as a user would make them, but for the limits that a benchmark would run into. */
-function settingsOf (dataFolder: string, port: number, durability: Durability): Record<string, string> {
+function settingsOf (dataFolder: string, port: number, { durability = 'full', maxUploadBytes = DEFAULT_MAX_UPLOAD_BYTES }: ServerSettings = {}): Record<string, string> {
   return {
     DATA_DIR: dataFolder,
     PORT: String(port),
@@ -33,16 +41,17 @@ function settingsOf (dataFolder: string, port: number, durability: Durability): 
     LOG_LEVEL: 'warn',
     MIN_FREE_DISK: '0',
     ACCOUNT_OPEN_SLOTS: '0',
-    DURABILITY: durability
+    DURABILITY: durability,
+    MAX_UPLOAD_SIZE: String(maxUploadBytes)
   }
 }
 
-export function voicemaildCommand (dataFolder: string, port: number, durability: Durability = 'full'): ServerCommand {
-  return { program: process.execPath, args: [PROGRAM, 'serve'], env: settingsOf(dataFolder, port, durability), port }
+export function voicemaildCommand (dataFolder: string, port: number, settings?: ServerSettings): ServerCommand {
+  return { program: process.execPath, args: [PROGRAM, 'serve'], env: settingsOf(dataFolder, port, settings), port }
 }
 
-export async function startVoicemaild (stage: Stage, dataFolder: string, durability?: Durability): Promise<ServerProcess> {
-  return await stage.startServer(voicemaildCommand(dataFolder, await freePort(), durability))
+export async function startVoicemaild (stage: Stage, dataFolder: string, settings?: ServerSettings): Promise<ServerProcess> {
+  return await stage.startServer(voicemaildCommand(dataFolder, await freePort(), settings))
 }
 
 /** Makes the data folder, with the program itself, and one account in it. Returns the account's id. */
@@ -62,7 +71,7 @@ export async function addAccounts (dataFolder: string, count: number): Promise<n
 }
 
 async function runCommand (dataFolder: string, ...args: string[]): Promise<string> {
-  return await run(process.execPath, [PROGRAM, ...args], { env: { ...process.env, ...settingsOf(dataFolder, 0, 'full') } })
+  return await run(process.execPath, [PROGRAM, ...args], { env: { ...process.env, ...settingsOf(dataFolder, 0) } })
 }
 
 const idsIn = (json: string): number[] => [...json.matchAll(/"id": (\d+)/g)].map(match => Number(match[1]))
@@ -73,7 +82,7 @@ export interface Slot { id: string, uploadPath: string }
 const SLOT_MS = 24 * 3600_000
 
 /** Opens slots before the server starts: straight in the database, because thousands are used up in a second. */
-export function addSlots (dataFolder: string, account: number, count: number): Slot[] {
+export function addSlots (dataFolder: string, account: number, count: number, maxUploadBytes = DEFAULT_MAX_UPLOAD_BYTES): Slot[] {
   const nowMs = Date.now()
   const expiresAtMs = Math.floor((nowMs + SLOT_MS) / 1000) * 1000
   const { sign } = signedUrls()
@@ -84,8 +93,8 @@ export function addSlots (dataFolder: string, account: number, count: number): S
   })
   const database = openRows(dataFolder)
   const insert = database.prepare(`INSERT INTO voicemails (id, account_id, sip_from, content_type, max_upload_bytes, created_at_ms, expires_at_ms)
-    VALUES (?, ?, 'sip:alice@sip.example.org', 'audio/wav', 15000000, ?, ?)`)
-  database.transaction(() => { for (const { id } of slots) insert.run(id, account, nowMs, expiresAtMs) })()
+    VALUES (?, ?, 'sip:alice@sip.example.org', 'audio/wav', ?, ?, ?)`)
+  database.transaction(() => { for (const { id } of slots) insert.run(id, account, maxUploadBytes, nowMs, expiresAtMs) })()
   database.close()
   return slots
 }
