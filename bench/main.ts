@@ -50,12 +50,12 @@ async function measure (stage: Stage, options: Options): Promise<string> {
   const found: Figure[] = []
   for (const { names, prepare } of scenesOf(props)) {
     if (!names.some(isWanted)) continue
+    stage.emptyFolders()
     tell(`preparing ${names.find(isWanted) ?? ''}`)
     const { contests = [], figures = [] } = await prepare(isWanted)
     found.push(...figures)
     for (const contest of contests) results.push(await hold(contest, rounds, tell))
     await stage.stopServers()
-    stage.emptyFolders()
   }
   if (results.length + found.length === 0) throw new Error(`no measure has ${JSON.stringify(only)} in its name`)
   const head = `# What the benchmark last found\n\nMade by \`npm run bench${isQuick ? ' -- --quick' : ''}\`: ${rounds} rounds, ${seconds} seconds a run; ` +
@@ -78,7 +78,7 @@ function scenesOf (props: Props): Scene[] {
     // What 2 MB leave on the disk goes after each contest.
     : [cellsOf('40 KB'), cellsOf('200 KB'), ...cellsOf('2 MB').map(cell => [cell])]
   return [
-    startScene(props.stage, props.isQuick ? 3 : 15),
+    startScene(props.stage, props.isQuick ? 3 : 10),
     memoryScene(props.stage, props.isQuick ? 1 : 3, !props.isQuick),
     ...uploads.map(cells => uploadScene(props, cells)),
     downloadScene(props),

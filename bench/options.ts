@@ -33,7 +33,7 @@ export function readOptions (args: string[]): Options {
     isQuick: values.quick,
     only: values.only?.toLowerCase(),
     rounds: positive('--rounds', values.rounds) ?? 3,
-    seconds: positive('--seconds', values.seconds) ?? (values.quick ? 0.4 : 1),
+    seconds: positive('--seconds', values.seconds) ?? (values.quick ? 0.4 : 0.8),
     voicemails: positive('--voicemails', values.voicemails) ?? 1_000_000,
     dataFolder: values.data
   }

@@ -50,7 +50,7 @@ const STOP_TIMEOUT_MS = 20_000
 
 export async function openStage (parentFolder: string): Promise<Stage> {
   const { serverCpu, clientCpu } = chooseCpus()
-  await run('taskset', ['-cp', String(clientCpu), String(process.pid)])
+  await run('taskset', ['-acp', String(clientCpu), String(process.pid)])
   const folder = await mkdtemp(join(parentFolder, 'voicemaild-bench-'))
   // Folders below it are spread over ext4's block groups, as those of the root are.
   await run('chattr', ['+T', folder]).catch(() => {})

@@ -10,10 +10,10 @@ export const NODE_FLOOR = 'disk floor in node'
 const path = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
 
 /**
- * The disk's floor as contenders, on the server's core, for a file to write and how many times at once. In node the floor is node's own
- * where the disk is fast: so there are two, but in the quick run.
+ * The disk's floor as contenders, on the server's core, for a file to write and how many times at once. Where the disk is fast, node comes
+ * to a floor of its own before: what that is can be asked too.
  */
-export async function floorContenders (stage: Stage, isQuick: boolean): Promise<(file: string, atOnce: number) => Contender[]> {
+export async function floorContenders (stage: Stage): Promise<(file: string, atOnce: number, inNodeToo: boolean) => Contender[]> {
   const folder = stage.newFolder('floor')
   const program = join(folder, 'floor')
   await run('cc', ['-O2', '-pthread', '-o', program, path('floor.c')])
@@ -26,8 +26,8 @@ export async function floorContenders (stage: Stage, isQuick: boolean): Promise<
       return { operations: files, opsPerSecond: files / took, cpuUsPerOp: cpuUs / files, peakMegabytes: peakBytes / 1e6 }
     }
   })
-  return (file, atOnce) => [
+  return (file, atOnce, inNodeToo) => [
     contender(FLOOR, [program], file, atOnce),
-    ...isQuick ? [] : [contender(NODE_FLOOR, [process.execPath, '--import=tsx', path('floor.ts')], file, atOnce)]
+    ...inNodeToo ? [contender(NODE_FLOOR, [process.execPath, '--import=tsx', path('floor.ts')], file, atOnce)] : []
   ]
 }

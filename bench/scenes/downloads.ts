@@ -8,10 +8,10 @@ import type { Peer } from '../servers/peer.js'
 import { PEERS } from '../servers/peers.js'
 import { addVoicemails, makeDataFolder, startVoicemaild } from '../servers/voicemaild.js'
 import type { ServerProcess } from '../stage.js'
-import { extents, NO_LIMIT, type Props, type Scene } from './scene.js'
+import { extents, NO_LIMIT, over, type Props, type Scene } from './scene.js'
 
-export const downloadName = (size: Size, connections: number): string => `download ${size}, ${connections} connections`
-export const rangeName = (size: Size, connections: number): string => `range of 16 KB in ${size}, ${connections} connections`
+export const downloadName = (size: Size, connections: number): string => `download ${size}, ${over(connections)}`
+export const rangeName = (size: Size, connections: number): string => `range of 16 KB in ${size}, ${over(connections)}`
 
 const fileCount = (size: Size, isQuick: boolean): number => isQuick && size === '2 MB' ? 50 : 200
 const RANGE_CONNECTIONS = 16

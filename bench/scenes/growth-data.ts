@@ -36,7 +36,7 @@ const BATCH = 10_000
  */
 export async function fillFolder (folder: string, { voicemails, ofAccount, audio }: Filling): Promise<Filled> {
   const account = await makeDataFolder(folder)
-  const others = await addAccounts(folder, Math.ceil((voicemails - ofAccount) / OTHERS_HAVE))
+  const others = voicemails > ofAccount ? await addAccounts(folder, Math.ceil((voicemails - ofAccount) / OTHERS_HAVE)) : []
   const sources = writeSources(folder, audio, Math.ceil(voicemails / LINKS_PER_FILE))
   for (const first of NAME_CHARACTERS) {
     for (const second of NAME_CHARACTERS) mkdirSync(join(folder, 'audio', first + second), { recursive: true, mode: 0o700 })
@@ -55,13 +55,15 @@ export async function fillFolder (folder: string, { voicemails, ofAccount, audio
   const insertOne = (n: number): void => {
     const createdAtMs = Math.floor(nowMs - 30 * DAY_MS * (1 - n / voicemails))
     const id = createIds(createdAtMs)()
-    const isOfAccount = Math.floor(n / every) !== Math.floor((n - 1) / every)
+    const isOfAccount = ids.length <= n / every
     if (isOfAccount) ids.push(id)
+    // Every second one of the account that is looked at.
+    const isRead = Math.floor(n / every) % 2 === 0
     const fileName = newFileName()
     linkSync(sources[n % sources.length] ?? '', join(folder, 'audio', fileName.slice(0, 2), fileName))
     insert.run(
       id, isOfAccount ? account : others[n % others.length], createdAtMs, createdAtMs + 3600_000, createdAtMs + 20_000,
-      n % 2 === 0 ? createdAtMs + DAY_MS : null, fileName, audio.bytes.length, durationMs, sha256
+      isRead ? createdAtMs + DAY_MS : null, fileName, audio.bytes.length, durationMs, sha256
     )
   }
   for (let begun = 0; begun < voicemails; begun += BATCH) {

@@ -35,3 +35,7 @@ export function extents (seconds: number, operations: number, isFirst: boolean):
   const part = isFirst ? FIRST_WARM_UP : NEXT_WARM_UP
   return { extent: { seconds, operations }, warmUp: { seconds: seconds * part, operations: Math.ceil(operations * part) } }
 }
+
+export function over (connections: number): string {
+  return connections === 1 ? '1 connection' : `${connections} connections`
+}

@@ -4,7 +4,7 @@ import { floorContenders } from '../floor/contenders.js'
 import type { Peer } from '../servers/peer.js'
 import { PEERS } from '../servers/peers.js'
 import { addSlots, makeDataFolder, startVoicemaild } from '../servers/voicemaild.js'
-import { extents, type Props, type Scene } from './scene.js'
+import { extents, over, type Props, type Scene } from './scene.js'
 
 export interface Cell { size: Size, connections: number }
 
@@ -18,7 +18,7 @@ const MOST: Readonly<Record<Size, (seconds: number) => number>> = {
   '2 MB': () => 160
 }
 
-export const uploadName = (size: Size, connections: number): string => `upload ${size}, ${connections} connections`
+export const uploadName = (size: Size, connections: number): string => `upload ${size}, ${over(connections)}`
 
 /** Uploads to voicemaild both ways, all peers, and the disk's floor. */
 export function uploadScene (props: Props, cells: readonly Cell[]): Scene {
@@ -63,7 +63,7 @@ export function uploadScene (props: Props, cells: readonly Cell[]): Scene {
         await peer(PEERS.fastify),
         ...isQuick ? [] : [await peer(PEERS.express), await peer(PEERS.tus), await peer(PEERS.ejabberd)]
       ]
-      const floors = await floorContenders(stage, isQuick)
+      const floors = await floorContenders(stage)
       const contests = kinds.map(({ size, connections, extent, warmUp }) => {
         const audio = props.audio[size]
         return {
@@ -71,7 +71,7 @@ export function uploadScene (props: Props, cells: readonly Cell[]): Scene {
           extent,
           warmUp,
           subjects: ['voicemaild', 'voicemaild relaxed'],
-          contenders: [...contestants.map(contestant => contestant(audio, connections)), ...floors(audio.file, connections)]
+          contenders: [...contestants.map(contestant => contestant(audio, connections)), ...floors(audio.file, connections, !isQuick && size === '40 KB')]
         }
       })
       return { contests }

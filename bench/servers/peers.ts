@@ -56,5 +56,5 @@ export const PEERS = { nginx, nodeHttp: nodeHttp('node:http', false), nodeHttpSy
 /** Starts one of the programs in bench/peers, with its folder in DATA_DIR. */
 export async function startScript (stage: Stage, folder: string, script: string, env: Record<string, string> = {}): Promise<ServerProcess> {
   const port = await freePort()
-  return await stage.startServer({ program: process.execPath, args: [join(PEERS_FOLDER, script)], env: { DATA_DIR: folder, PORT: String(port), ...env }, port })
+  return await stage.startServer({ program: process.execPath, args: [join(PEERS_FOLDER, script)], env: { NODE_ENV: 'production', DATA_DIR: folder, PORT: String(port), ...env }, port })
 }
