@@ -15,6 +15,8 @@ export interface Load {
   bodyFile?: string
   /** A file that every body has to equal. */
   expectedFile?: string
+  /** Whether bodies are too large for the client to compare them while it is to be faster than the server. */
+  isLarge?: boolean
   expectedBytes?: number
 }
 
@@ -27,8 +29,11 @@ const SCRIPT = fileURLToPath(new URL('client.lua', import.meta.url))
 /** For the answers under way at the end of a run, on a slow disk. */
 const GRACE_SECONDS = 60
 
-/** Sends a load with wrk, from the client's core, over so many connections. Throws where a single answer is not the right one. */
-export async function sendLoad (stage: Stage, port: number, connections: number, load: Load, extent: Extent): Promise<ClientResult> {
+/**
+ * Sends a load with wrk, from the client's core, over so many connections. Throws where a single answer is not the right one; looks at
+ * `whole` answers, or at their `length` alone.
+ */
+export async function sendLoad (stage: Stage, port: number, connections: number, load: Load, extent: Extent, look: 'whole' | 'length' = 'whole'): Promise<ClientResult> {
   const [targetsFile, headersFile] = [join(stage.folder, 'targets'), join(stage.folder, 'headers')]
   await writeFile(targetsFile, load.targets.map(target => `${target}\n`).join(''))
   await writeFile(headersFile, Object.entries(load.headers).map(([name, value]) => `${name}: ${value}\r\n`).join(''))
@@ -36,7 +41,7 @@ export async function sendLoad (stage: Stage, port: number, connections: number,
   const output = await stage.runOn(stage.clientCpu, 'wrk', [
     '--threads', '1', '--connections', String(connections), '--duration', `${lastSeconds}s`,
     '--timeout', `${lastSeconds}s`, '--script', SCRIPT, `http://127.0.0.1:${port}/`, '--',
-    String(connections), String(extent.seconds), String(extent.operations), load.use, String(load.status), load.method,
+    String(connections), String(extent.seconds), String(extent.operations), load.use, look, String(load.status), load.method,
     targetsFile, headersFile, load.bodyFile ?? '-', load.expectedFile ?? '-', String(load.expectedBytes ?? '-')
   ], { timeoutMs: (lastSeconds + 10) * 1000 })
   const { seconds, counts, first } = readOutput(output)

@@ -58,15 +58,21 @@ async function failingFor<T> (contest: string, contender: string, run: () => Pro
   }
 }
 
+/** More than comparing takes. */
+const COMPARE_SECONDS = 60
+
 /** A contender behind HTTP; `loadFor` is asked anew before each run, outside its time. */
 export function httpContender (stage: Stage, name: string, server: ServerProcess, connections: number, loadFor: (extent: Extent) => Load | Promise<Load>): Contender {
   return {
     name,
     run: async extent => {
       const load = await loadFor(extent)
+      const isLarge = load.isLarge === true
+      // Each is compared once before the run, and counted within it.
+      if (isLarge) await sendLoad(stage, server.port, connections, load, { seconds: COMPARE_SECONDS, operations: load.targets.length })
       forgetPeak(server.pid)
       const before = readTree(server.pid)
-      const { operations, seconds } = await sendLoad(stage, server.port, connections, load, extent)
+      const { operations, seconds } = await sendLoad(stage, server.port, connections, load, extent, isLarge ? 'length' : 'whole')
       const after = readTree(server.pid)
       return {
         operations,

@@ -15,6 +15,8 @@ export const rangeName = (size: Size, connections: number): string => `range of 
 
 const fileCount = (size: Size, isQuick: boolean): number => isQuick && size === '2 MB' ? 50 : 200
 const RANGE_CONNECTIONS = 16
+/** From here on comparing costs the client about as much as sending costs a fast server. */
+const LARGE_BYTES = 100_000
 
 interface Source { name: string, server: ServerProcess, targets: ReadonlyMap<Size, readonly string[]> }
 
@@ -70,7 +72,8 @@ export function downloadScene (props: Props): Scene {
       targets: targets.get(size) ?? [],
       use: 'around',
       status: isRange ? 206 : 200,
-      expectedFile: isRange ? audio.rangeFile : audio.file
+      expectedFile: isRange ? audio.rangeFile : audio.file,
+      isLarge: !isRange && audio.bytes.length > LARGE_BYTES
     }
   }
 
