@@ -5,7 +5,7 @@ import { EMPTY_START } from './scenes/start.js'
 import { FLOOR, NODE_FLOOR } from './floor/contenders.js'
 import { downloadName, rangeName } from './scenes/downloads.js'
 import { FEW_NAME, GROWTH, MANY, MANY_START } from './scenes/growth.js'
-import { LIST, MEMORY_PEER, ONE, SLOT_PEER, SLOTS } from './scenes/json.js'
+import { LIST, MEMORY_PEER, ONE, PAGE_LIST, SLOT_PEER, SLOTS } from './scenes/json.js'
 import { uploadName } from './scenes/uploads.js'
 import { PEERS } from './servers/peers.js'
 import { ratioOf, spreadOf, type Measure, type Spread } from './statistics.js'
@@ -55,6 +55,7 @@ export const GOALS: readonly Goal[] = [
   ...(['40 KB', '200 KB', '2 MB'] as const).map(size => faster(rangeName(size, 16), 1.5, nodeHttp.name)),
   faster(SLOTS, 4, SLOT_PEER),
   cheaper(LIST, 1.5, MEMORY_PEER),
+  cheaper(PAGE_LIST, 1.5, MEMORY_PEER),
   cheaper(ONE, 1.5, MEMORY_PEER),
   ...GROWTH.flatMap(name => [cheaper(name, 1.2, FEW_NAME, MANY), faster(name, 0.83, FEW_NAME, MANY)]),
   figure(UPLOAD_MEMORY, 150, 'MB'),

@@ -5,12 +5,13 @@ import { httpContender, type Contender, type Contest } from '../contest.js'
 import { addSlots, JSON_HEADERS, KEY_HEADERS, NEW_SLOT, signedUrls, SMALL_MAX_UPLOAD_BYTES, startVoicemaild, type Slot } from '../servers/voicemaild.js'
 import type { ServerProcess } from '../stage.js'
 import { fillFolder, type Filled } from './growth-data.js'
+import { pageTarget } from './json.js'
 import { untilQuiet } from './memory.js'
 import { extents, NO_LIMIT, type Props, type Scene } from './scene.js'
 import { timeStart } from './start.js'
 
 /** What is done with many voicemails and with few, and over how many connections. */
-const OPERATIONS = { slot: 32, list: 16, download: 16, upload: 16, delete: 16 } as const
+const OPERATIONS = { slot: 32, list: 16, 'another page each time': 16, download: 16, upload: 16, delete: 16 } as const
 type Operation = keyof typeof OPERATIONS
 const ALL = Object.keys(OPERATIONS) as Operation[]
 
@@ -19,6 +20,8 @@ const FEW = 1000
 const PART_OF_ACCOUNT = 10
 const STARTS = 5
 const HEARD = 200
+/** Pages of a hundred that are asked for in turn, and how many of the oldest voicemails no page begins with. */
+const [PAGES, OLDEST] = [300, 100]
 /** Ratios that are close to 1 want more rounds. */
 const MORE_ROUNDS = 2
 /** What a round uploads, and deletes in the end: so few, because few voicemails are to stay few. */
@@ -62,6 +65,7 @@ export function growthScene (props: Props): Scene {
     switch (operation) {
       case 'slot': return { method: 'POST', headers: JSON_HEADERS, targets: [path], use: 'around', status: 201, bodyFile: side.bodyFile }
       case 'list': return { method: 'GET', headers: KEY_HEADERS, targets: [path], use: 'around', status: 200 }
+      case 'another page each time': return { method: 'GET', headers: KEY_HEADERS, targets: pages(side).map(id => pageTarget(path, id)), use: 'around', status: 200 }
       case 'download': return { method: 'GET', headers: {}, targets: heard(side), use: 'around', status: 200, expectedFile: audioFile }
       case 'upload': {
         const slots = side.slots.splice(0, operations)
@@ -111,7 +115,15 @@ const DAY_MS = 24 * 3600_000
 /** Download URLs of voicemails from all over the account. */
 function heard ({ ids }: Filled): string[] {
   const { sign } = signedUrls()
-  const step = Math.max(1, Math.floor(ids.length / HEARD))
+  return spread(ids, HEARD).map(voicemailId => sign({ direction: 'download', voicemailId, expiresAtMs: Date.now() + DAY_MS }))
+}
+
+/** Where pages begin, all over the account. */
+function pages ({ ids }: Filled): string[] {
+  return spread(ids.slice(OLDEST), PAGES)
+}
+
+function spread (ids: readonly string[], count: number): string[] {
+  const step = Math.max(1, Math.floor(ids.length / count))
   return ids.filter((_id, at) => at % step === 0)
-    .map(voicemailId => sign({ direction: 'download', voicemailId, expiresAtMs: Date.now() + DAY_MS }))
 }

@@ -9,9 +9,12 @@ import { extents, NO_LIMIT, type Props, type Scene } from './scene.js'
 const SLOT_CONNECTIONS = 32
 const READ_CONNECTIONS = 16
 const LISTED = 100
+/** Pages of a hundred that are asked for in turn: more than a server is likely to keep answers of. */
+const PAGES = 300
 
 export const SLOTS = `slots, ${SLOT_CONNECTIONS} connections`
-export const LIST = `list of ${LISTED}, ${READ_CONNECTIONS} connections`
+export const LIST = `list of ${LISTED}, the same again, ${READ_CONNECTIONS} connections`
+export const PAGE_LIST = `list of ${LISTED}, another each time, ${READ_CONNECTIONS} connections`
 export const ONE = `one voicemail, ${READ_CONNECTIONS} connections`
 
 export const SLOT_PEER = 'one transaction each'
@@ -45,36 +48,51 @@ export function slotScene ({ stage, seconds }: Props): Scene {
 /** Reading rows, against a server that has the same bytes in memory. */
 export function listScene ({ stage, seconds, audio }: Props): Scene {
   return {
-    names: [LIST, ONE],
+    names: [LIST, PAGE_LIST, ONE],
     prepare: async isWanted => {
       const folder = stage.newFolder('lists')
       const account = await makeDataFolder(folder)
       const voicemaild = await startVoicemaild(stage, folder)
-      await addVoicemails(voicemaild, account, audio['40 KB'].bytes, LISTED)
+      await addVoicemails(voicemaild, account, audio['40 KB'].bytes, LISTED + PAGES)
       const list = `/accounts/${account}/voicemails`
-      const listed = await answerOf(voicemaild.port, `${list}?limit=${LISTED}`)
-      const id = /"id":"([^"]+)"/.exec(listed.body)?.[1] ?? ''
-      const one = await answerOf(voicemaild.port, `${list}/${id}`)
+      const ids = idsIn(await answerOf(voicemaild.port, `${list}?limit=${LISTED + PAGES}`))
+      const one = await answerOf(voicemaild.port, `${list}/${ids[0] ?? ''}`)
+      const same = await answerOf(voicemaild.port, `${list}?limit=${LISTED}`)
+      const page = await answerOf(voicemaild.port, pageTarget(list, ids[0] ?? ''))
       const peerFolder = stage.newFolder('lists-peer')
-      await writeFile(join(peerFolder, 'answers.json'), JSON.stringify([{ ...listed, path: list }, one]))
+      await writeFile(join(peerFolder, 'answers.json'), JSON.stringify([{ ...page, path: list }, one]))
       const peer = await startScript(stage, peerFolder, 'from-memory.js')
-      const contestOf = (name: string, answer: Answer, isFirst: boolean): Contest => {
-        // Its signed URLs change from second to second, but not its length.
-        const load: Load = { method: 'GET', headers: KEY_HEADERS, targets: [answer.path], use: 'around', status: 200, expectedBytes: Buffer.byteLength(answer.body) }
+
+      const reads = [
+        { name: LIST, answer: same, targets: [same.path] },
+        // Before each of the newest: a hundred are left of all of these.
+        { name: PAGE_LIST, answer: page, targets: ids.slice(0, PAGES).map(id => pageTarget(list, id)) },
+        { name: ONE, answer: one, targets: [one.path] }
+      ].filter(({ name }) => isWanted(name))
+      const contests = reads.map(({ name, answer, targets }, at): Contest => {
+        // Signed URLs change from second to second, but not the length.
+        const load: Load = { method: 'GET', headers: KEY_HEADERS, targets, use: 'around', status: 200, expectedBytes: Buffer.byteLength(answer.body) }
         return {
           name,
-          ...extents(seconds, NO_LIMIT, isFirst),
+          ...extents(seconds, NO_LIMIT, at === 0),
           subjects: ['voicemaild'],
           contenders: [
             httpContender(stage, 'voicemaild', voicemaild, READ_CONNECTIONS, () => load),
             httpContender(stage, MEMORY_PEER, peer, READ_CONNECTIONS, () => load)
           ]
         }
-      }
-      return { contests: [contestOf(LIST, listed, true), contestOf(ONE, one, !isWanted(LIST))].filter(({ name }) => isWanted(name)) }
+      })
+      return { contests }
     }
   }
 }
+
+/** A page of a list that begins after a voicemail. */
+export function pageTarget (list: string, id: string): string {
+  return `${list}?limit=${LISTED}&before=${id}`
+}
+
+const idsIn = ({ body }: Answer): string[] => [...body.matchAll(/"id":"([^"]+)"/g)].map(([, id = '']) => id)
 
 interface Answer { path: string, headers: Record<string, string>, body: string }
 
