@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 import { runProgram } from './commands/program.js'
 
-// Uploads wait for the disk in libuv's pool, which has four threads unless told otherwise before its first use; the disk takes
-// sixteen syncs together in little more than the time of one. What the operator set stands.
-process.env['UV_THREADPOOL_SIZE'] ||= '16'
+// Uploads wait for the disk in libuv's pool, which has four threads unless told otherwise before its first use: too few for what a
+// disk takes at once. With sixteen the threads of one core get in each other's way. What the operator set stands.
+process.env['UV_THREADPOOL_SIZE'] ||= '8'
 // Whatever this program makes is for its own user alone.
 process.umask(0o077)
 // Whoever read the output has gone (`| head`): there is nobody to tell.

@@ -72,7 +72,7 @@ t.test('it starts without configuration in an empty folder, and says where it li
   t.equal(await server.stop('SIGTERM'), 0)
 })
 
-t.test('sixteen threads wait for the disk, unless the operator wants another number', { skip: !existsSync('/proc/self/task') }, async t => {
+t.test('eight threads wait for the disk, unless the operator wants another number', { skip: !existsSync('/proc/self/task') }, async t => {
   const cwd = t.testdir()
   const threadsWith = async (size: string): Promise<number> => {
     const server = await startServer(t, { cwd, main, settings: { ...QUIET, UV_THREADPOOL_SIZE: size } })
@@ -80,7 +80,9 @@ t.test('sixteen threads wait for the disk, unless the operator wants another num
     await server.stop('SIGTERM')
     return threads.length
   }
-  t.equal(await threadsWith('') - await threadsWith('3'), 13)
+  // Node has others, which come and go: with this many it does not matter.
+  const [byDefault, asWanted] = [await threadsWith(''), await threadsWith('100')]
+  t.ok(asWanted - byDefault >= 88 && asWanted - byDefault <= 95, `${byDefault} threads, and ${asWanted}`)
 })
 
 t.test('what is loaded when it is wanted is there', async t => {
