@@ -38,7 +38,7 @@ export const GROWTH = ALL.map(growthName)
 export function growthScene (props: Props): Scene {
   const { stage, tell, voicemails } = props
   const rounds = props.rounds + MORE_ROUNDS
-  const limited = extents(UPLOAD_SECONDS, UPLOADS, true)
+  const limited = { extent: { seconds: UPLOAD_SECONDS, operations: UPLOADS }, warmUp: { seconds: UPLOAD_SECONDS, operations: 2 * UPLOADS } }
   const limitedCount = limited.warmUp.operations + rounds * limited.extent.operations
 
   interface Side extends Filled { name: string, server: ServerProcess, bodyFile: string, slots: Slot[], uploaded: string[] }

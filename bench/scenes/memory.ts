@@ -14,6 +14,8 @@ const AT_ONCE = 64
 /** How long a server may be busy after its start, with 1,000,000 voicemails to look over. */
 const QUIET_TIMEOUT_MS = 300_000
 const QUIET_EVERY_MS = 500
+/** One look can fall into a moment in which it waits for the disk. */
+const QUIET_LOOKS = 3
 /** Less is the noise of timers. */
 const QUIET_CPU_US = 10_000
 
@@ -52,9 +54,11 @@ export function memoryScene (stage: Stage, times: number, withUploads: boolean):
 /** Resolves when a server has used no time worth mentioning for a while: what it does after its start is done. */
 export async function untilQuiet ({ pid }: ServerProcess): Promise<void> {
   const untilMs = performance.now() + QUIET_TIMEOUT_MS
+  let quietLooks = 0
   for (let lastUs = -Infinity; performance.now() < untilMs;) {
     const { cpuUs } = readTree(pid)
-    if (cpuUs - lastUs <= QUIET_CPU_US) return
+    quietLooks = cpuUs - lastUs <= QUIET_CPU_US ? quietLooks + 1 : 0
+    if (quietLooks === QUIET_LOOKS) return
     lastUs = cpuUs
     await sleep(QUIET_EVERY_MS)
   }

@@ -27,12 +27,12 @@ export interface Scene {
 /** Of operations, where time alone ends a run. */
 export const NO_LIMIT = 10_000_000
 
-/** How long a server is warmed up that has just started, in runs, and one that has done something else before. */
-const [FIRST_WARM_UP, NEXT_WARM_UP] = [2, 0.4]
+/** How long a server is warmed up, in runs: V8 compiles what is new to it for some thousands of requests. */
+const [NEW_WARM_UP, KNOWN_WARM_UP] = [4, 0.4]
 
-/** A run of so many seconds, or operations at most, and the shorter one before that warms up; longer for the first contest of a scene. */
-export function extents (seconds: number, operations: number, isFirst: boolean): Pick<Contest, 'extent' | 'warmUp'> {
-  const part = isFirst ? FIRST_WARM_UP : NEXT_WARM_UP
+/** A run of so many seconds, or operations at most, and the one before that warms up; longer where the servers have not done it before. */
+export function extents (seconds: number, operations: number, isNew: boolean): Pick<Contest, 'extent' | 'warmUp'> {
+  const part = isNew ? NEW_WARM_UP : KNOWN_WARM_UP
   return { extent: { seconds, operations }, warmUp: { seconds: seconds * part, operations: Math.ceil(operations * part) } }
 }
 

@@ -4,7 +4,7 @@ import { floorContenders } from '../floor/contenders.js'
 import type { Peer } from '../servers/peer.js'
 import { PEERS } from '../servers/peers.js'
 import { addSlots, makeDataFolder, startVoicemaild } from '../servers/voicemaild.js'
-import { extents, over, type Props, type Scene } from './scene.js'
+import { extents, NO_LIMIT, over, type Props, type Scene } from './scene.js'
 
 export interface Cell { size: Size, connections: number }
 
@@ -17,6 +17,9 @@ const MOST: Readonly<Record<Size, (seconds: number) => number>> = {
   '200 KB': () => 1000,
   '2 MB': () => 160
 }
+
+const WARM_UP_UPLOADS = 4000
+const WARM_UP_CONNECTIONS = 16
 
 export const uploadName = (size: Size, connections: number): string => `upload ${size}, ${over(connections)}`
 
@@ -52,8 +55,8 @@ export function uploadScene (props: Props, cells: readonly Cell[]): Scene {
     names: cells.map(({ size, connections }) => uploadName(size, connections)),
     prepare: async isWanted => {
       const wanted = cells.filter(({ size, connections }) => isWanted(uploadName(size, connections)))
-      const kinds = wanted.map((cell, at) => ({ ...cell, ...extents(seconds, MOST[cell.size](seconds), at === 0) }))
-      const slotCount = kinds.reduce((sum, { extent, warmUp }) => sum + warmUp.operations + rounds * extent.operations, 0)
+      const kinds = wanted.map(cell => ({ ...cell, ...extents(seconds, MOST[cell.size](seconds), false) }))
+      const slotCount = kinds.reduce((sum, { extent, warmUp }) => sum + warmUp.operations + rounds * extent.operations, WARM_UP_UPLOADS)
       const contestants = [
         await voicemaild('voicemaild', 'full', slotCount),
         await voicemaild('voicemaild relaxed', 'relaxed', slotCount),
@@ -63,6 +66,9 @@ export function uploadScene (props: Props, cells: readonly Cell[]): Scene {
         await peer(PEERS.fastify),
         ...isQuick ? [] : [await peer(PEERS.express), await peer(PEERS.tus), await peer(PEERS.ejabberd)]
       ]
+      // With small files, whatever the contest's own: compilers need requests to get warm, not bytes.
+      const warmUp = { seconds: extents(seconds, NO_LIMIT, true).warmUp.seconds, operations: WARM_UP_UPLOADS }
+      for (const contestant of contestants) await contestant(props.audio['40 KB'], WARM_UP_CONNECTIONS).run(warmUp)
       const floors = await floorContenders(stage)
       const contests = kinds.map(({ size, connections, extent, warmUp }) => {
         const audio = props.audio[size]
