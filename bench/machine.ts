@@ -8,7 +8,7 @@ export async function describeMachine (folder: string): Promise<string> {
   return [
     `- CPU: ${model?.model.trim() ?? 'unknown'}, ${cpus().length} cores, of which the server has one and the client another`,
     `- Memory: ${(totalmem() / 2 ** 30).toFixed(1)} GiB`,
-    `- Linux ${release()}, ${fileSystem}`,
+    `- Linux ${release().split('.', 2).join('.')}, ${fileSystem}`,
     `- Node ${process.version}`,
     `- ${new Date().toISOString().slice(0, 10)}, commit ${await commit()}`,
     ''
