@@ -1,6 +1,8 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 
+export { setTimeout as sleep } from 'node:timers/promises'
+
 const execute = promisify(execFile)
 
 export interface RunOptions { cwd?: string, env?: NodeJS.ProcessEnv, timeoutMs?: number, signal?: AbortSignal }
@@ -20,8 +22,4 @@ export async function run (program: string, args: readonly string[], { cwd, env,
     const stderr = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : ''
     throw new Error(`${program} ${args.slice(0, 3).join(' ')} failed: ${stderr === '' ? String(error) : stderr.slice(-1000)}`, { cause: error })
   }
-}
-
-export async function sleep (ms: number): Promise<void> {
-  await new Promise(resolve => { setTimeout(resolve, ms) })
 }

@@ -15,8 +15,6 @@ ALTER TABLE `accounts` ADD `revision` integer DEFAULT 0 NOT NULL;
 --> statement-breakpoint
 DROP TRIGGER `voicemails_stored`;
 --> statement-breakpoint
-DROP TRIGGER `voicemails_removed`;
---> statement-breakpoint
 INSERT INTO `totals` SELECT 1, coalesce(sum(`max_upload_bytes`), 0), count(*) FROM `voicemails` WHERE `uploaded_at_ms` IS NULL;
 --> statement-breakpoint
 UPDATE `accounts` SET
@@ -46,14 +44,6 @@ END;
 CREATE TRIGGER `slots_removed` AFTER DELETE ON `voicemails` WHEN old.`uploaded_at_ms` IS NULL BEGIN
 	UPDATE `accounts` SET `pending_bytes` = `pending_bytes` - old.`max_upload_bytes`, `pending_messages` = `pending_messages` - 1 WHERE `id` = old.`account_id`;
 	UPDATE `totals` SET `pending_bytes` = `pending_bytes` - old.`max_upload_bytes`, `pending_messages` = `pending_messages` - 1;
-END;
---> statement-breakpoint
-CREATE TRIGGER `voicemails_removed` AFTER DELETE ON `voicemails` WHEN old.`uploaded_at_ms` IS NOT NULL BEGIN
-	UPDATE `accounts` SET
-		`stored_bytes` = `stored_bytes` - coalesce(old.`file_bytes`, 0),
-		`stored_messages` = `stored_messages` - 1,
-		`unread_messages` = `unread_messages` - (old.`read_at_ms` IS NULL)
-	WHERE `id` = old.`account_id`;
 END;
 --> statement-breakpoint
 CREATE TRIGGER `voicemails_revised_by_insert` AFTER INSERT ON `voicemails` BEGIN

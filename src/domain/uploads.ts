@@ -49,17 +49,14 @@ export function createUploads ({ voicemailStore, audioStore, clock }: UploadsDep
   async function store (slot: VoicemailRow, chunks: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<VoicemailRow> {
     const probe = createAudioProbe(slot.contentType)
     let durationMs = 0
-    async function * inspected (): AsyncGenerator<Uint8Array> {
-      let bytes = 0
-      for await (const chunk of chunks) {
-        bytes += chunk.byteLength
-        requireSize(slot, bytes)
+    async function * probed (): AsyncGenerator<Uint8Array> {
+      for await (const chunk of limited(slot, chunks)) {
         probe.feed(chunk)
         yield chunk
       }
       ({ durationMs } = probe.end())
     }
-    return await audioStore.write(inspected(), async file => {
+    return await audioStore.write(probed(), async file => {
       signal.throwIfAborted()
       return await voicemailStore.markStored(slot.id, { ...file, durationMs }, clock()) ?? unknownVoicemail()
     })
@@ -107,14 +104,19 @@ export function createUploads ({ voicemailStore, audioStore, clock }: UploadsDep
 /** A recorder that lost the answer may send the same bytes again; they are only looked at. */
 async function compare (voicemail: VoicemailRow, chunks: AsyncIterable<Uint8Array>): Promise<VoicemailRow> {
   const hash = createHash('sha256')
+  for await (const chunk of limited(voicemail, chunks)) hash.update(chunk)
+  if (hash.digest('hex') === voicemail.sha256) return voicemail
+  throw new AppError('already_uploaded', 'This slot has been filled with other audio.')
+}
+
+/** Passes the bytes on until they are more than the slot takes. */
+async function * limited (slot: VoicemailRow, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   let bytes = 0
   for await (const chunk of chunks) {
     bytes += chunk.byteLength
-    requireSize(voicemail, bytes)
-    hash.update(chunk)
+    requireSize(slot, bytes)
+    yield chunk
   }
-  if (hash.digest('hex') === voicemail.sha256) return voicemail
-  throw new AppError('already_uploaded', 'This slot has been filled with other audio.')
 }
 
 function requireType (slot: VoicemailRow, declared: string | undefined): void {
