@@ -11,6 +11,7 @@ import { sweep } from './domain/sweeper.js'
 import { createUploads } from './domain/uploads.js'
 import { createVoicemails } from './domain/voicemails.js'
 import type { Keys } from './keys.js'
+import { sendTogether } from './plugins/answers-together.js'
 import { createAuth } from './plugins/auth.js'
 import { takeJson } from './plugins/json-bodies.js'
 import { limitBodyTime } from './plugins/body-deadline.js'
@@ -87,6 +88,7 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
   addSecurityHeaders(app)
   drainUnreadBodies(app)
   logRequests(app)
+  sendTogether(app)
   stopInOrder(app, { timeoutMs: config.stopTimeoutMs, settled: uploads.settled })
   sweepRegularly(app, async signal => await sweep({ ...deps, ...config, graceMs: 0, isReceiving: uploads.isReceiving }, { signal }))
   const metrics = countRequests(app, { openSlots: async () => (await voicemailStore.openSlots(clock())).count })

@@ -82,17 +82,21 @@ function unauthorized (sentence: string, parameters = ''): AppError {
   return new AppError('unauthorized', sentence, { headers: { 'www-authenticate': `Bearer realm="voicemaild"${parameters}` } })
 }
 
+/** A token that was verified is known again for so long, or until it expires, without its signature being computed anew. */
+const KNOWN_TOKENS = { cache: 1000, cacheTTL: 60_000 }
+
 function verifierOf (settings: JwtSettings): Parameters<typeof jwt>[1] {
   const { issuer, audience } = settings
   // A claim is only held against what is allowed where the token has it: so it has to be required too.
-  const allowed = {
+  const verify = {
+    ...KNOWN_TOKENS,
     requiredClaims: ['exp', ...issuer === undefined ? [] : ['iss'], ...audience === undefined ? [] : ['aud']],
     ...issuer !== undefined && { allowedIss: issuer },
     ...audience !== undefined && { allowedAud: audience }
   }
   return 'secret' in settings
-    ? { secret: settings.secret, verify: { algorithms: ['HS256'], ...allowed } }
-    : { secret: { public: settings.publicKey }, verify: { algorithms: [settings.algorithm], ...allowed } }
+    ? { secret: settings.secret, verify: { algorithms: ['HS256'], ...verify } }
+    : { secret: { public: settings.publicKey }, verify: { algorithms: [settings.algorithm], ...verify } }
 }
 
 /** Undefined for whatever is no valid token. */
