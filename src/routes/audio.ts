@@ -133,7 +133,9 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
           isOpen = false
           noteAccess()
           metrics.download(last - first + 1)
-          return await reply.send(await file.read(first, last))
+          const { body, giveBack } = await file.read(first, last)
+          reply.raw.once('close', giveBack)
+          return await reply.send(body)
         } finally {
           if (isOpen) file.close()
         }

@@ -10,6 +10,7 @@ import { hasCode, undefinedIfGone } from './fs-errors.js'
 import { disk, streamFile } from './disk.js'
 import { createFolderSync, type FolderSync } from './disk-sync.js'
 import { createGathering } from './gathered-writes.js'
+import { createLending } from './lent-buffers.js'
 
 /** A file that has been written and synced, and what was counted on the way. `sha256` is hexadecimal. */
 export interface WrittenFile { fileName: string, fileBytes: number, sha256: string }
@@ -17,9 +18,16 @@ export interface WrittenFile { fileName: string, fileBytes: number, sha256: stri
 /** A file open for reading; whoever opened it calls `read` or `close`, once. */
 export interface OpenFile {
   fileBytes: number
-  /** The bytes from `first` to `last`, both included: at once where they are few, else as a stream that closes the file at its end. */
-  read: (first: number, last: number) => Promise<Buffer | Readable>
+  /** The bytes from `first` to `last`, both included. */
+  read: (first: number, last: number) => Promise<Lent>
   close: () => void
+}
+
+/** Bytes of a file, at once where they are few, else as a stream to be piped, which closes the file at its end. */
+export interface Lent {
+  body: Buffer | Readable
+  /** To be called, once, when nothing of the body waits to be written any more: others get its memory. */
+  giveBack: () => void
 }
 
 /** The audio files, each under a name that this store made. */
@@ -73,6 +81,7 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
   await mkdir(audioFolder, { recursive: true, mode: 0o700 })
 
   const gather = createGathering()
+  const lend = createLending()
   let looking: Promise<StatsFs> | undefined
 
   async function writeIncoming (fileName: string, chunks: AsyncIterable<Uint8Array>): Promise<WrittenFile> {
@@ -149,7 +158,7 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
       return result
     },
     open: async fileName => {
-      const fd = await disk.open(audioPath(fileName), constants.O_RDONLY | constants.O_NOFOLLOW, undefined).catch(undefinedIfGone)
+      const fd = openIfThere(audioPath(fileName))
       if (fd === undefined) return undefined
       const close = (): void => { disk.close(fd) }
       try {
@@ -157,10 +166,19 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
           fileBytes: disk.size(fd),
           read: async (first, last) => {
             const length = last - first + 1
-            if (length > READ_AT_ONCE_BYTES) return streamFile(fd, first, last, READ_CHUNK_BYTES)
+            if (length > READ_AT_ONCE_BYTES) {
+              const { bytes, giveBack } = lend(READ_CHUNK_BYTES)
+              const body = streamFile(fd, first, last, bytes)
+              // A read may be under way still when the listener has gone.
+              const giveBackClosed = (): void => {
+                if (body.closed) giveBack()
+                else body.once('close', giveBack)
+              }
+              return { body, giveBack: giveBackClosed }
+            }
             try {
-              const bytes = Buffer.allocUnsafe(length)
-              return bytes.subarray(0, await disk.read(fd, bytes, first))
+              const { bytes, giveBack } = lend(length)
+              return { body: bytes.subarray(0, await disk.read(fd, bytes, first)), giveBack }
             } finally {
               close()
             }
@@ -196,6 +214,14 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
     probe: async () => {
       for (const folder of [incomingFolder, audioFolder]) await access(folder, constants.R_OK | constants.W_OK | constants.X_OK)
     }
+  }
+}
+
+function openIfThere (path: string): number | undefined {
+  try {
+    return disk.openNow(path)
+  } catch (error) {
+    return undefinedIfGone(error)
   }
 }
 

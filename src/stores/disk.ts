@@ -1,5 +1,5 @@
 import fs from 'node:fs'
-import type { Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
 
 const write = promisify(fs.write)
@@ -12,6 +12,8 @@ const read = promisify(fs.read)
 export const disk = {
   /** Returns a file descriptor. */
   open: promisify<string, string | number, number | undefined, number>(fs.open),
+  /** For reading, and never through a link: a look at folders that the system has in mind, as the database's own files. */
+  openNow: (path: string): number => fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW),
   /** Writes all of the bytes where the file was left. */
   write: async (fd: number, bytes: Uint8Array): Promise<void> => {
     for (let done = 0; done < bytes.byteLength;) done += (await write(fd, bytes, done, bytes.byteLength - done)).bytesWritten
@@ -33,17 +35,31 @@ export const disk = {
   close: (fd: number): void => { fs.closeSync(fd) }
 }
 
-/** A stream of the bytes from `first` to `last`, both included, in pieces of at most `pieceBytes`. It closes the file when it is over, whichever way. */
-export function streamFile (fd: number, first: number, last: number, pieceBytes: number): Readable {
-  const calls = {
-    open: fs.open,
-    read: (fd: number, buffer: Buffer, offset: number, length: number, position: number, done: (error: Error | null, bytesRead?: number, buffer?: Buffer) => void) => {
-      disk.read(fd, buffer.subarray(offset, offset + length), position).then(bytesRead => { done(null, bytesRead, buffer) }, done)
+/**
+ * A stream of the bytes from `first` to `last`, both included, through one buffer: a piece is good until the next one is asked for. So it is for `pipe`
+ * alone, into a stream that takes less than a buffer ahead, and asks on when it has written all. It closes the file when it is over, whichever way.
+ */
+export function streamFile (fd: number, first: number, last: number, buffer: Buffer): Readable {
+  let position = first
+  let reading = Promise.resolve()
+  return new Readable({
+    // Nothing is read ahead.
+    highWaterMark: 0,
+    read () {
+      const piece = buffer.subarray(0, Math.min(buffer.length, last + 1 - position))
+      reading = disk.read(fd, piece, position).then(bytesRead => {
+        if (this.destroyed) return
+        position += bytesRead
+        if (bytesRead > 0) this.push(piece.subarray(0, bytesRead))
+        if (bytesRead < piece.length || position > last) this.push(null)
+      }).catch((error: unknown) => { this.destroy(error instanceof Error ? error : new Error(String(error))) })
     },
-    close: (fd: number, done: (error?: Error | null) => void) => {
-      disk.close(fd)
-      done()
+    destroy (error, done) {
+      // A read under way would go to whatever file gets this number next.
+      void reading.then(() => {
+        disk.close(fd)
+        done(error)
+      })
     }
-  }
-  return fs.createReadStream('', { fd, start: first, end: last, highWaterMark: pieceBytes, fs: calls })
+  })
 }

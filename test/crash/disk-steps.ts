@@ -59,6 +59,11 @@ export async function watchDisk ({ before = () => {}, after = () => {} }: Watche
       paths.set(fd, path)
       return fd
     }),
+    openNow: path => takeNow({ operation: 'open', path }, () => {
+      const fd = real.openNow(path)
+      paths.set(fd, path)
+      return fd
+    }),
     write: async (fd, bytes) => {
       const middle = bytes.byteLength >> 1
       for (const half of [bytes.subarray(0, middle), bytes.subarray(middle)]) {
