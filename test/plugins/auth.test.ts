@@ -157,6 +157,21 @@ t.test('exp is required and kept, and so is nbf', async t => {
   }
 })
 
+t.test('a token that was believed a moment ago is not any more when it has expired, or its account is gone', async t => {
+  const { service, id, bear } = await start(t, { JWT_SECRET: SECRET })
+  const short = signJwt({ sub: String(id), exp: seconds(30) }, SECRET)
+  const long = signJwt({ sub: String(id), exp: seconds(3000) }, SECRET)
+  for (const token of [short, short, long, long]) t.equal((await bear(token)).status, 200)
+  const { now } = Date
+  t.teardown(() => { Date.now = now })
+  Date.now = () => now() + 31_000
+  t.match(await bear(short), UNAUTHORIZED)
+  t.equal((await bear(long)).status, 200)
+  Date.now = now
+  await service.call('DELETE', `/accounts/${id}`)
+  t.equal((await bear(long)).status, 403)
+})
+
 t.test('iss and aud are checked where they are configured', async t => {
   const { bear } = await start(t, { JWT_SECRET: SECRET, JWT_ISSUER: 'https://id.example.org', JWT_AUDIENCE: 'voicemail' })
   const right = { sub: '1', iss: 'https://id.example.org', aud: 'voicemail' }

@@ -370,3 +370,22 @@ t.test('what is no request, sent while a download is under way, does not get int
   t.ok(body.equals(bytes.subarray(0, body.length)), `${body.length} bytes, and every one of them audio`)
   await nothingOpen(t, service)
 })
+
+t.test('bytes that slow listeners have not taken yet are never those of another voicemail', async t => {
+  const now = Date.UTC(2025, 9, 9)
+  const service = await startAt(t, () => now)
+  const stored = await Promise.all(Array.from({ length: 8 }, async (_none, n) => await store(service, wavOf((n % 2 === 0 ? 50_000 : STREAMED_BYTES) + n))))
+  // Each asks for its own over and over, takes a piece, and lets others go first.
+  await Promise.all(stored.map(async ({ url, bytes }, n) => {
+    for (let round = 0; round < 6; round++) {
+      const { body } = await fetch(url)
+      const pieces: Uint8Array[] = []
+      for await (const piece of body ?? []) {
+        pieces.push(piece)
+        await new Promise(resolve => { setImmediate(resolve) })
+      }
+      t.ok(Buffer.concat(pieces).equals(bytes), `voicemail ${n}, round ${round}`)
+    }
+  }))
+  await nothingOpen(t, service)
+})
