@@ -49,14 +49,16 @@ export function createUploads ({ voicemailStore, audioStore, clock }: UploadsDep
   async function store (slot: VoicemailRow, chunks: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<VoicemailRow> {
     const probe = createAudioProbe(slot.contentType)
     let durationMs = 0
-    async function * probed (): AsyncGenerator<Uint8Array> {
-      for await (const chunk of limited(slot, chunks)) {
+    async function * looked (): AsyncGenerator<Uint8Array> {
+      const limit = sizeLimit(slot)
+      for await (const chunk of chunks) {
+        limit(chunk)
         probe.feed(chunk)
         yield chunk
       }
       ({ durationMs } = probe.end())
     }
-    return await audioStore.write(probed(), async file => {
+    return await audioStore.write(looked(), async file => {
       signal.throwIfAborted()
       return await voicemailStore.markStored(slot.id, { ...file, durationMs }, clock()) ?? unknownVoicemail()
     })
@@ -104,18 +106,21 @@ export function createUploads ({ voicemailStore, audioStore, clock }: UploadsDep
 /** A recorder that lost the answer may send the same bytes again; they are only looked at. */
 async function compare (voicemail: VoicemailRow, chunks: AsyncIterable<Uint8Array>): Promise<VoicemailRow> {
   const hash = createHash('sha256')
-  for await (const chunk of limited(voicemail, chunks)) hash.update(chunk)
+  const limit = sizeLimit(voicemail)
+  for await (const chunk of chunks) {
+    limit(chunk)
+    hash.update(chunk)
+  }
   if (hash.digest('hex') === voicemail.sha256) return voicemail
   throw new AppError('already_uploaded', 'This slot has been filled with other audio.')
 }
 
-/** Passes the bytes on until they are more than the slot takes. */
-async function * limited (slot: VoicemailRow, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+/** Counts the chunks that it is given, and throws when they are more than the slot takes. */
+function sizeLimit (slot: VoicemailRow): (chunk: Uint8Array) => void {
   let bytes = 0
-  for await (const chunk of chunks) {
+  return chunk => {
     bytes += chunk.byteLength
     requireSize(slot, bytes)
-    yield chunk
   }
 }
 

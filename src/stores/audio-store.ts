@@ -86,7 +86,7 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
 
   async function writeIncoming (fileName: string, chunks: AsyncIterable<Uint8Array>): Promise<WrittenFile> {
     const fd = await disk.open(incomingPath(fileName), 'wx', 0o600)
-    const gathered = gather(async bytes => { await disk.write(fd, bytes) })
+    const gathered = gather(async pieces => { await disk.write(fd, pieces) })
     try {
       const hash = createHash('sha256')
       let fileBytes = 0

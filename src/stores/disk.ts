@@ -2,7 +2,7 @@ import fs from 'node:fs'
 import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
 
-const write = promisify(fs.write)
+const writev = promisify(fs.writev)
 const read = promisify(fs.read)
 
 /**
@@ -14,9 +14,9 @@ export const disk = {
   open: promisify<string, string | number, number | undefined, number>(fs.open),
   /** For reading, and never through a link: a look at folders that the system has in mind, as the database's own files. */
   openNow: (path: string): number => fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW),
-  /** Writes all of the bytes where the file was left. */
-  write: async (fd: number, bytes: Uint8Array): Promise<void> => {
-    for (let done = 0; done < bytes.byteLength;) done += (await write(fd, bytes, done, bytes.byteLength - done)).bytesWritten
+  /** Writes all of the bytes, which come in pieces, where the file was left. */
+  write: async (fd: number, pieces: readonly Uint8Array[]): Promise<void> => {
+    for (let left = pieces; left.length > 0;) left = without(left, (await writev(fd, left)).bytesWritten)
   },
   /** Reads from `first` on; returns how many bytes there were, fewer than wanted only at the end of the file. */
   read: async (fd: number, into: Uint8Array, first: number): Promise<number> => {
@@ -33,6 +33,16 @@ export const disk = {
   unlink: promisify(fs.unlink),
   size: (fd: number): number => fs.fstatSync(fd).size,
   close: (fd: number): void => { fs.closeSync(fd) }
+}
+
+/** What is left of pieces when so many bytes have been taken from their beginning. */
+function without (pieces: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  let taken = 0
+  return pieces.flatMap(piece => {
+    const here = Math.min(bytes - taken, piece.byteLength)
+    taken += here
+    return here === piece.byteLength ? [] : [piece.subarray(here)]
+  })
 }
 
 /**

@@ -4,8 +4,12 @@ const WRITE_BYTES = 256 * 1024
 const HELD_BYTES = 32 * WRITE_BYTES
 /** What each may hold however many there are. */
 const SMALLEST_BYTES = 4 * 1024
+const NOTHING = Buffer.alloc(0)
 
-/** Gathers small chunks for one file. The bytes are copied: a chunk of its own costs more than the few bytes that a slow sender has in it. */
+/**
+ * Gathers chunks for one file, which must not change any more. Large ones are held as they are; small ones are copied together, because a
+ * chunk of its own costs more than the few bytes that a slow sender has in it.
+ */
 export interface GatheredWrites {
   add: (chunk: Uint8Array) => Promise<void>
   flush: () => Promise<void>
@@ -13,47 +17,57 @@ export interface GatheredWrites {
   end: () => void
 }
 
-/** Makes writers that share one bound. `write` has done with its bytes when it resolves. */
-export function createGathering (): (write: (bytes: Uint8Array) => Promise<void>) => GatheredWrites {
+/** Makes writers that share one bound. `write` has done with its bytes, which come in pieces, when it resolves. */
+export function createGathering (): (write: (pieces: readonly Uint8Array[]) => Promise<void>) => GatheredWrites {
   let heldBytes = 0
 
   return write => {
-    let held = Buffer.alloc(0)
-    let usedBytes = 0
+    let pieces: Uint8Array[] = []
+    /** What the pieces hold, and the copy of small chunks with the room in it. */
+    let ownBytes = 0
+    let copy = NOTHING
+    let copiedBytes = 0
 
     const hold = (bytes: number): void => {
-      heldBytes += bytes - held.length
-      const larger = Buffer.allocUnsafeSlow(bytes)
-      held.copy(larger, 0, 0, usedBytes)
-      held = larger
+      ownBytes += bytes
+      heldBytes += bytes
+    }
+    const endCopy = (): void => {
+      if (copiedBytes > 0) pieces.push(copy.subarray(0, copiedBytes))
+      copy = NOTHING
+      copiedBytes = 0
+    }
+    const letGo = (): void => {
+      pieces = []
+      hold(-ownBytes)
     }
     const flush = async (): Promise<void> => {
-      const bytes = held.subarray(0, usedBytes)
-      usedBytes = 0
-      if (bytes.length > 0) await write(bytes)
+      endCopy()
+      if (pieces.length > 0) await write(pieces)
+      letGo()
     }
 
     return {
       add: async chunk => {
-        const wantedBytes = usedBytes + chunk.length
-        if (wantedBytes > held.length && wantedBytes <= WRITE_BYTES) {
-          const bytes = Math.min(WRITE_BYTES, Math.max(SMALLEST_BYTES, held.length * 2, wantedBytes))
-          if (heldBytes + bytes - held.length <= HELD_BYTES) hold(bytes)
-          else if (held.length === 0) hold(SMALLEST_BYTES)
+        if (chunk.length >= SMALLEST_BYTES) {
+          endCopy()
+          pieces.push(chunk)
+          hold(chunk.length)
+        } else {
+          if (copiedBytes + chunk.length > copy.length) {
+            endCopy()
+            copy = Buffer.allocUnsafeSlow(SMALLEST_BYTES)
+            hold(SMALLEST_BYTES)
+          }
+          copy.set(chunk, copiedBytes)
+          copiedBytes += chunk.length
         }
-        if (wantedBytes > held.length) await flush()
-        if (chunk.length > held.length) {
-          await write(chunk)
-          return
-        }
-        held.set(chunk, usedBytes)
-        usedBytes += chunk.length
-        if (usedBytes === WRITE_BYTES) await flush()
+        if (ownBytes >= WRITE_BYTES || (heldBytes > HELD_BYTES && ownBytes > SMALLEST_BYTES)) await flush()
       },
       flush,
       end: () => {
-        usedBytes = 0
-        hold(0)
+        endCopy()
+        letGo()
       }
     }
   }

@@ -64,10 +64,11 @@ export async function watchDisk ({ before = () => {}, after = () => {} }: Watche
       paths.set(fd, path)
       return fd
     }),
-    write: async (fd, bytes) => {
+    write: async (fd, pieces) => {
+      const bytes = Buffer.concat(pieces)
       const middle = bytes.byteLength >> 1
       for (const half of [bytes.subarray(0, middle), bytes.subarray(middle)]) {
-        await take({ operation: 'write', path: pathOf(fd), bytes: half.byteLength }, async () => { await real.write(fd, half) })
+        await take({ operation: 'write', path: pathOf(fd), bytes: half.byteLength }, async () => { await real.write(fd, [half]) })
       }
     },
     read: async (fd, into, first) => await take({ operation: 'read', path: pathOf(fd) }, async () => await real.read(fd, into, first)),
