@@ -88,15 +88,15 @@ const KNOWN_TOKENS = { cache: 1000, cacheTTL: 60_000 }
 function verifierOf (settings: JwtSettings): Parameters<typeof jwt>[1] {
   const { issuer, audience } = settings
   // A claim is only held against what is allowed where the token has it: so it has to be required too.
-  const verify = {
+  const rules = {
     ...KNOWN_TOKENS,
     requiredClaims: ['exp', ...issuer === undefined ? [] : ['iss'], ...audience === undefined ? [] : ['aud']],
     ...issuer !== undefined && { allowedIss: issuer },
     ...audience !== undefined && { allowedAud: audience }
   }
   return 'secret' in settings
-    ? { secret: settings.secret, verify: { algorithms: ['HS256'], ...verify } }
-    : { secret: { public: settings.publicKey }, verify: { algorithms: [settings.algorithm], ...verify } }
+    ? { secret: settings.secret, verify: { algorithms: ['HS256'], ...rules } }
+    : { secret: { public: settings.publicKey }, verify: { algorithms: [settings.algorithm], ...rules } }
 }
 
 /** Undefined for whatever is no valid token. */
