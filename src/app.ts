@@ -115,7 +115,7 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
     app.addHook('onRequest', auth.authenticate)
     limitBodyTime(app, socketAnswers)
     await app.register(voicemailRoutes({ voicemails, access, auth, json, downloadUrlTtlMs: config.downloadUrlTtlMs, clock }))
-    await app.register(ownAccountRoutes({ accounts, auth }))
+    await app.register(ownAccountRoutes({ auth }))
     await app.register(accountRoutes({ accounts, auth }))
     await app.register(apiKeyRoutes({ accounts, auth }))
   })

@@ -5,6 +5,7 @@ import type { Clock } from './clock.js'
 import { matchesSha256, sha256Hex } from './secrets.js'
 import { addressKey, parseSipAddress } from './sip-address.js'
 import { parseId, unknownAccount } from './accounts.js'
+import type { Account } from './rows.js'
 
 /** Who is calling: what they may do, the account that `me` stands for, if there is one, and the name for the record of access. */
 export interface Caller { role: Role, accountId: number | null, name: string }
@@ -18,7 +19,7 @@ export interface Callers {
    * The account that `{id|me}` in a path means to this caller. Throws `forbidden` where a user asks for any other than its own, and
    * for `me` without an account; `not_found` where an admin asks for one that does not exist.
    */
-  accountFor: (caller: Caller, id: string) => Promise<number>
+  accountFor: (caller: Caller, id: string) => Promise<Account>
 }
 
 export interface CallersOptions {
@@ -64,12 +65,10 @@ export function createCallers ({ accountStore, clock, adminKeySha256, sipClaim, 
       return { role: isAdmin ? 'admin' : 'user', accountId, name: accountId === null ? 'token of an admin' : `token of account ${accountId}` }
     },
     accountFor: async ({ role, accountId }, id) => {
-      if (id === 'me' && accountId !== null) return accountId
-      if (id === 'me') throw new AppError('forbidden', 'This key belongs to no account, so that "me" is nobody.')
-      const wanted = parseId(id)
+      if (id === 'me' && accountId === null) throw new AppError('forbidden', 'This key belongs to no account, so that "me" is nobody.')
+      const wanted = id === 'me' ? accountId : parseId(id)
       if (role === 'user' && (accountId === null || wanted !== accountId)) throw new AppError('forbidden', 'This account is not yours.')
-      if (wanted === undefined) return unknownAccount()
-      return (await accountStore.find(wanted) ?? unknownAccount()).id
+      return (wanted == null ? undefined : await accountStore.find(wanted)) ?? unknownAccount()
     }
   }
 }

@@ -16,8 +16,6 @@ import type { Uploads } from './uploads.js'
 export interface Voicemails {
   /** Opens a slot. Throws `validation_failed`, `insufficient_storage`, `quota_exceeded`. */
   openSlot: (accountId: number, slot: { sipFrom: string, contentType: AudioType }) => Promise<VoicemailRow>
-  /** Another number after every change to a voicemail of the account. */
-  revision: (accountId: number) => Promise<number>
   list: (accountId: number, filter: VoicemailFilter, page: { before: string | undefined, limit: number }) => Promise<VoicemailPage>
   /** Throws `not_found`, for what is no UUID too. */
   show: (accountId: number, id: string) => Promise<VoicemailRow>
@@ -68,7 +66,6 @@ export function createVoicemails (deps: VoicemailsDependencies): Voicemails {
         expiresAtMs: Math.floor((createdAtMs + deps.uploadUrlTtlMs) / 1000) * 1000
       }, usage => { judgeSlot(limits, freeBytes, usage) })
     },
-    revision: async accountId => await voicemailStore.revision(accountId),
     list: async (accountId, filter, page) => await voicemailStore.list(accountId, filter, page),
     show: async (accountId, id) => await voicemailStore.findOf(accountId, id) ?? unknownVoicemail(),
     exists: async (accountId, id) => await voicemailStore.findOf(accountId, id) !== undefined,

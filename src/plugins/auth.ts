@@ -3,6 +3,7 @@ import jwt from '@fastify/jwt'
 import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible'
 import { AppError } from '../errors.js'
 import type { Caller, Callers } from '../domain/callers.js'
+import type { Account } from '../domain/rows.js'
 
 /** How tokens are verified: a shared secret (HS256), or a public key with the one algorithm that its kind takes. */
 export type JwtSettings = {
@@ -22,7 +23,7 @@ declare module 'fastify' {
     /** Set on every request that passed `authenticate`. */
     caller: Caller
     /** The account that `{id|me}` in the path means to the caller; set where `resolveAccount` was passed. */
-    accountId: number
+    account: Account
     /** The code of the problem that ended the request, if one did. */
     outcome: string | undefined
   }
@@ -41,7 +42,6 @@ export interface Auth {
 export async function createAuth (app: FastifyInstance, { callers, jwt: settings, failuresPerMinute }: AuthOptions): Promise<Auth> {
   const failures = new RateLimiterMemory({ points: failuresPerMinute, duration: 60 })
   if (settings !== undefined) await app.register(jwt, verifierOf(settings))
-  app.decorateRequest('accountId', 0)
   app.decorateRequest('outcome', undefined)
 
   /** Good credentials pass however many bad ones came from the same address: behind a proxy that is everybody's. */
@@ -73,7 +73,7 @@ export async function createAuth (app: FastifyInstance, { callers, jwt: settings
     },
     resolveAccount: async request => {
       const { id } = request.params as { id: string }
-      request.accountId = await callers.accountFor(request.caller, id)
+      request.account = await callers.accountFor(request.caller, id)
     }
   }
 }

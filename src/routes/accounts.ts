@@ -12,13 +12,13 @@ export interface AccountDependencies { accounts: Accounts, auth: Auth }
 const ById = Type.Object({ id: Type.String() })
 
 /** An account as its owner may see it. */
-export function ownAccountRoutes ({ accounts, auth }: AccountDependencies): FastifyPluginAsyncTypebox {
+export function ownAccountRoutes ({ auth }: Pick<AccountDependencies, 'auth'>): FastifyPluginAsyncTypebox {
   return async app => {
     app.addHook('onRequest', auth.resolveAccount)
 
     app.get('/accounts/:id', {
       schema: { tags: ['accounts'], summary: 'Show an account', params: ById, response: { 200: Account } }
-    }, async ({ accountId }) => accountJson(await accounts.show(accountId)))
+    }, async ({ account }) => accountJson(account))
   }
 }
 
@@ -51,19 +51,19 @@ export function accountRoutes ({ accounts, auth }: AccountDependencies): Fastify
     app.delete('/accounts/:id', {
       onRequest: auth.resolveAccount,
       schema: { tags: ['accounts'], summary: 'Delete an account with its voicemails', params: ById, response: { 200: Deleted(Type.Integer()) } }
-    }, async ({ accountId }) => {
-      await accounts.remove(accountId)
-      return { id: accountId, deleted: true as const }
+    }, async ({ account: { id } }) => {
+      await accounts.remove(id)
+      return { id, deleted: true as const }
     })
 
     app.get('/accounts/:id/quota', {
       onRequest: auth.resolveAccount,
       schema: { tags: ['accounts'], summary: 'Show what an account may hold, and holds', params: ById, response: { 200: Quota } }
-    }, async ({ accountId }) => quotaJson(await accounts.show(accountId)))
+    }, async ({ account }) => quotaJson(account))
 
     app.patch('/accounts/:id/quota', {
       onRequest: auth.resolveAccount,
       schema: { tags: ['accounts'], summary: 'Change what an account may hold', params: ById, body: QuotaChange, response: { 200: Quota } }
-    }, async ({ accountId, body }) => quotaJson(await accounts.setQuota(accountId, { quotaBytes: body.quota_bytes, quotaMessages: body.quota_messages })))
+    }, async ({ account, body }) => quotaJson(await accounts.setQuota(account.id, { quotaBytes: body.quota_bytes, quotaMessages: body.quota_messages })))
   }
 }

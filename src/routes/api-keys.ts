@@ -20,21 +20,21 @@ export function apiKeyRoutes ({ accounts, auth }: ApiKeyDependencies): FastifyPl
 
     app.post('/accounts/:id/api_keys', {
       schema: { tags, summary: 'Make an API key', params: OfAccount, body: NewApiKey, response: { 201: ApiKeyOnce } }
-    }, async ({ accountId, body }, reply) => {
+    }, async ({ account, body }, reply) => {
       const expiresAtMs = body.expires_at == null ? undefined : Date.parse(body.expires_at)
-      const key = await accounts.addKey(accountId, { name: body.name, role: body.role, expiresAtMs })
-      return await reply.code(201).header('location', `/accounts/${accountId}/api_keys/${key.id}`).send({ ...apiKeyJson(key), key: key.key })
+      const key = await accounts.addKey(account.id, { name: body.name, role: body.role, expiresAtMs })
+      return await reply.code(201).header('location', `/accounts/${account.id}/api_keys/${key.id}`).send({ ...apiKeyJson(key), key: key.key })
     })
 
     app.get('/accounts/:id/api_keys', {
       schema: { tags, summary: 'List the API keys of an account', params: OfAccount, response: { 200: Type.Array(ApiKey) } }
-    }, async ({ accountId }) => (await accounts.listKeys(accountId)).map(apiKeyJson))
+    }, async ({ account }) => (await accounts.listKeys(account.id)).map(apiKeyJson))
 
     app.delete('/accounts/:id/api_keys/:key_id', {
       schema: { tags, summary: 'Take an API key back', params: One, response: { 200: Deleted(Type.Integer()) } }
-    }, async ({ accountId, params }) => {
+    }, async ({ account, params }) => {
       const id = parseId(params.key_id) ?? unknownKey()
-      await accounts.removeKey(id, accountId)
+      await accounts.removeKey(id, account.id)
       return { id, deleted: true as const }
     })
   }

@@ -1,5 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import contentDisposition from 'content-disposition'
+import { LRUCache } from 'lru-cache'
 import { Type } from 'typebox'
 import type { AccessRecord } from '../domain/access-record.js'
 import { parseByteRange } from '../domain/byte-range.js'
@@ -36,6 +37,9 @@ declare module 'fastify' {
     declaredType: string | undefined
   }
 }
+
+/** Of voicemails whose headers are kept, about 1 KB each. */
+const REMEMBERED_HEADERS = 1000
 
 const Token = Type.Object({ token: Type.String() })
 
@@ -84,6 +88,12 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
       }
     })
 
+    // Nothing of it changes once the audio is stored.
+    const headersOf = new LRUCache<string, Record<string, string>, StoredVoicemail>({
+      max: REMEMBERED_HEADERS,
+      memoMethod: (key, _stale, { context }) => audioHeaders(context, key.endsWith(' attachment'))
+    })
+
     app.route({
       method: ['GET', 'HEAD'],
       url: '/downloads/:token',
@@ -98,8 +108,9 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
         const { voicemail, file } = await voicemails.openAudio(voicemailId)
         let isOpen = true
         try {
-          const etag = `"${voicemail.sha256}"`
-          const validators = { etag, lastModifiedMs: voicemail.uploadedAtMs }
+          const isAttachment = request.query.download === '1'
+          const about = headersOf.memo(`${voicemailId}${isAttachment ? ' attachment' : ''}`, { context: voicemail })
+          const validators = { etag: etagOf(voicemail), lastModifiedMs: voicemail.uploadedAtMs }
           const { headers } = request
           const condition = evaluatePreconditions({
             ifMatch: headers['if-match'],
@@ -108,11 +119,10 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
             ifUnmodifiedSince: headers['if-unmodified-since']
           }, validators)
           if (condition === 'precondition_failed') throw new AppError('precondition_failed', 'The voicemail is not the one that you have.')
-          const about = { ...audioHeaders(voicemail, request.query.download === '1'), etag }
           if (condition === 'not_modified') {
             return await reply.code(304).headers(about).removeHeader('content-type').removeHeader('content-disposition').send()
           }
-          const noteAccess = (): void => { void access.noteAccess(voicemail, request.query.download === '1' ? 'downloaded' : 'listened', request.ip) }
+          const noteAccess = (): void => { void access.noteAccess(voicemail, isAttachment ? 'downloaded' : 'listened', request.ip) }
           if (deps.accelPrefix !== undefined) {
             if (request.method === 'GET') noteAccess()
             return await reply.headers(about).header('x-accel-redirect', deps.accelPrefix + voicemails.relativePath(voicemail)).send()
@@ -133,7 +143,7 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
           isOpen = false
           noteAccess()
           metrics.download(last - first + 1)
-          const { body, giveBack } = await file.read(first, last)
+          const { body, giveBack } = file.read(first, last)
           reply.raw.once('close', giveBack)
           return await reply.send(body)
         } finally {
@@ -144,8 +154,14 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
   }
 }
 
-function audioHeaders ({ sipFrom, createdAtMs, contentType, uploadedAtMs }: StoredVoicemail, asAttachment: boolean): Record<string, string> {
+function etagOf ({ sha256 }: StoredVoicemail): string {
+  return `"${sha256}"`
+}
+
+function audioHeaders (voicemail: StoredVoicemail, asAttachment: boolean): Record<string, string> {
+  const { sipFrom, createdAtMs, contentType, uploadedAtMs } = voicemail
   return {
+    etag: etagOf(voicemail),
     'content-type': servedType(contentType),
     'content-disposition': contentDisposition(downloadName(sipFrom, createdAtMs, contentType), { type: asAttachment ? 'attachment' : 'inline' }),
     'last-modified': new Date(uploadedAtMs).toUTCString(),

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { constants, type StatsFs } from 'node:fs'
-import { access, mkdir, readdir, statfs } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { access, mkdir, readdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Readable } from 'node:stream'
 import { customAlphabet } from 'nanoid'
@@ -19,7 +19,7 @@ export interface WrittenFile { fileName: string, fileBytes: number, sha256: stri
 export interface OpenFile {
   fileBytes: number
   /** The bytes from `first` to `last`, both included. */
-  read: (first: number, last: number) => Promise<Lent>
+  read: (first: number, last: number) => Lent
   close: () => void
 }
 
@@ -61,9 +61,11 @@ export interface AudioStoreOptions {
   durability: 'full' | 'relaxed'
 }
 
-/** Up to here a file is read whole and sent at once, which is several times as fast as streaming it. */
-const READ_AT_ONCE_BYTES = 512 * 1024
-const READ_CHUNK_BYTES = 256 * 1024
+/**
+ * Up to here bytes are read while everybody waits, as nginx does: what was recorded or asked for lately is in the system's memory, and costs
+ * less to copy than to hand to a thread. More of them are streamed in pieces of this size, by threads.
+ */
+const READ_AT_ONCE_BYTES = 256 * 1024
 
 /** Lower case only, for file systems that do not tell the cases apart; 22 characters beside the shard's two are 113 bits. */
 const randomName = customAlphabet('0123456789abcdefghijklmnopqrstuvwxyz', 22)
@@ -82,7 +84,6 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
 
   const gather = createGathering()
   const lend = createLending()
-  let looking: Promise<StatsFs> | undefined
 
   async function writeIncoming (fileName: string, chunks: AsyncIterable<Uint8Array>): Promise<WrittenFile> {
     const fd = await disk.open(incomingPath(fileName), 'wx', 0o600)
@@ -164,10 +165,10 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
       try {
         return {
           fileBytes: disk.size(fd),
-          read: async (first, last) => {
+          read: (first, last) => {
             const length = last - first + 1
             if (length > READ_AT_ONCE_BYTES) {
-              const { bytes, giveBack } = lend(READ_CHUNK_BYTES)
+              const { bytes, giveBack } = lend(READ_AT_ONCE_BYTES)
               const body = streamFile(fd, first, last, bytes)
               // A read may be under way still when the listener has gone.
               const giveBackClosed = (): void => {
@@ -178,7 +179,7 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
             }
             try {
               const { bytes, giveBack } = lend(length)
-              return { body: bytes.subarray(0, await disk.read(fd, bytes, first)), giveBack }
+              return { body: bytes.subarray(0, disk.readNow(fd, bytes, first)), giveBack }
             } finally {
               close()
             }
@@ -205,12 +206,7 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
       if (isKnown) await unlinkIfThere(incomingPath(fileName))
       else await discard(fileName)
     },
-    freeBytes: async () => {
-      // One look is enough for all who ask while it is taken.
-      looking ??= statfs(dataFolder).finally(() => { looking = undefined })
-      const { bavail, bsize } = await looking
-      return bavail * bsize
-    },
+    freeBytes: async () => disk.freeBytes(dataFolder),
     probe: async () => {
       for (const folder of [incomingFolder, audioFolder]) await access(folder, constants.R_OK | constants.W_OK | constants.X_OK)
     }

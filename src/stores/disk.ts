@@ -26,12 +26,25 @@ export const disk = {
     }
     return done
   },
+  /** As `read`, at once: for as little as takes less time to copy than to hand to a thread. */
+  readNow: (fd: number, into: Uint8Array, first: number): number => {
+    let done = 0
+    for (let bytesRead = -1; done < into.byteLength && bytesRead !== 0; done += bytesRead) {
+      bytesRead = fs.readSync(fd, into, done, into.byteLength - done, first + done)
+    }
+    return done
+  },
   datasync: promisify(fs.fdatasync),
   sync: promisify(fs.fsync),
   link: promisify(fs.link),
   rename: promisify(fs.rename),
   unlink: promisify(fs.unlink),
   size: (fd: number): number => fs.fstatSync(fd).size,
+  /** Bytes that can still be written where the folder is. */
+  freeBytes: (folder: string): number => {
+    const { bavail, bsize } = fs.statfsSync(folder)
+    return bavail * bsize
+  },
   close: (fd: number): void => { fs.closeSync(fd) }
 }
 

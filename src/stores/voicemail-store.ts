@@ -27,8 +27,6 @@ export interface VoicemailStore {
   addSlot: (slot: NewSlot, judge: (usage: Usage) => void) => Promise<VoicemailRow>
   find: (id: string) => Promise<VoicemailRow | undefined>
   findOf: (accountId: number, id: string) => Promise<VoicemailRow | undefined>
-  /** Another number after every change to a voicemail of the account, whichever process made it. */
-  revision: (accountId: number) => Promise<number>
   /** Newest first, those before the id `before`; `total` counts what the filter matches, `unread` all that is stored and unread. */
   list: (accountId: number, filter: VoicemailFilter, page: { before: string | undefined, limit: number }) => Promise<VoicemailPage>
   /** Undefined where the slot is no longer pending. */
@@ -126,7 +124,6 @@ export function createVoicemailStore ({ read, write, prepare }: Database): Voice
     }),
     find: async id => byId.get({ id }),
     findOf: async (accountId, id) => byAccountAndId.get({ accountId, id }),
-    revision: async accountId => accountById.get({ accountId })?.revision ?? 0,
     list: async (accountId, filter, { before = LAST_ID, limit }) => {
       const name = `${filter.status ?? ''} ${filter.unread ?? ''}`
       const page = pages.get(name) ?? preparePage(filter)

@@ -43,12 +43,12 @@ export async function watchDisk ({ before = () => {}, after = () => {} }: Watche
     return value
   }
 
-  const plain = { mkdir: fs.mkdir, statfs: fs.statfs, readdir: fs.readdir, access: fs.access }
+  const plain = { mkdir: fs.mkdir, readdir: fs.readdir, access: fs.access }
   const onPath = (operation: keyof typeof plain) => ({
     [operation]: async (path: string, options?: object) =>
       await take<unknown>({ operation, path }, async () => await call(plain[operation], fs, path, options))
   })
-  Object.assign(fs, { ...onPath('mkdir'), ...onPath('statfs'), ...onPath('readdir'), ...onPath('access') })
+  Object.assign(fs, { ...onPath('mkdir'), ...onPath('readdir'), ...onPath('access') })
   syncBuiltinESMExports()
 
   const real = { ...disk }
@@ -72,12 +72,14 @@ export async function watchDisk ({ before = () => {}, after = () => {} }: Watche
       }
     },
     read: async (fd, into, first) => await take({ operation: 'read', path: pathOf(fd) }, async () => await real.read(fd, into, first)),
+    readNow: (fd, into, first) => takeNow({ operation: 'read', path: pathOf(fd) }, () => real.readNow(fd, into, first)),
     datasync: async fd => { await take({ operation: 'datasync', path: pathOf(fd) }, async () => { await real.datasync(fd) }) },
     sync: async fd => { await take({ operation: 'sync', path: pathOf(fd) }, async () => { await real.sync(fd) }) },
     link: async (from, path) => { await take({ operation: 'link', path: String(path), from: String(from) }, async () => { await real.link(from, path) }) },
     rename: async (from, path) => { await take({ operation: 'rename', path: String(path), from: String(from) }, async () => { await real.rename(from, path) }) },
     unlink: async path => { await take({ operation: 'unlink', path: String(path) }, async () => { await real.unlink(path) }) },
     size: fd => takeNow({ operation: 'stat', path: pathOf(fd) }, () => real.size(fd)),
+    freeBytes: path => takeNow({ operation: 'statfs', path }, () => real.freeBytes(path)),
     close: fd => {
       const path = pathOf(fd)
       paths.delete(fd)

@@ -281,8 +281,8 @@ t.test('a small file is read at once, a larger one streamed, and either is whole
         const file = await open(name)
         return file && {
           ...file,
-          read: async (first, last) => {
-            const lent = await file.read(first, last)
+          read: (first, last) => {
+            const lent = file.read(first, last)
             streamed.push(lent.body instanceof Readable)
             if (lent.body instanceof Readable) t.ok(lent.body.readableHighWaterMark <= 1024 * 1024, 'memory does not grow with the file')
             return lent
@@ -291,7 +291,7 @@ t.test('a small file is read at once, a larger one streamed, and either is whole
       }
     }
   })
-  for (const [size, isStreamed] of [[512 * 1024, false], [512 * 1024 + 1, true], [5_000_000, true]] as const) {
+  for (const [size, isStreamed] of [[256 * 1024, false], [256 * 1024 + 1, true], [5_000_000, true]] as const) {
     const { url, bytes } = await store(service, wavOf(size))
     t.ok((await get(url)).bytes.equals(bytes), `${size} bytes`)
     t.equal(streamed.pop(), isStreamed)

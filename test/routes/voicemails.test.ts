@@ -140,11 +140,15 @@ t.test('the list has open slots and stored voicemails, newest first, each in the
   t.equal(head.headers.get('x-total-count'), '5')
 })
 
-t.test('a list that was asked for before shows at once what another process changed, and its signed URLs are never older than a minute', async t => {
+t.test('what was asked for before shows at once what another process changed, and its signed URLs are never older than a minute', async t => {
   const { id, key } = await service.addUser()
   const call = as(key)
   const [first, second] = await fill(call, [true, true])
-  const urlsOf = async (): Promise<string[]> => (await call('GET', '/accounts/me/voicemails')).body.map(({ get_url: url }: { get_url: string }) => url)
+  const urlsOf = async (): Promise<string[]> => {
+    const { body: list } = await call('GET', '/accounts/me/voicemails')
+    const { body: one } = await call('GET', `/accounts/me/voicemails/${first}`)
+    return [...list, one].map(({ get_url: url }: { get_url: string }) => url)
+  }
   const before = await urlsOf()
   t.strictSame(await urlsOf(), before)
   nowMs += 61_000
@@ -154,10 +158,14 @@ t.test('a list that was asked for before shows at once what another process chan
 
   const other = await openData(readConfig({ DATA_DIR: service.dataFolder }), () => nowMs)
   t.teardown(async () => { await other.close() })
+  await other.voicemailStore.markRead(first ?? '', nowMs)
+  t.match((await call('GET', `/accounts/me/voicemails/${first}`)).body, { read_at: new Date(nowMs).toISOString().replace(/\.\d+/, '') })
   await other.voicemailStore.remove(id, second ?? '', { caller: 'test', address: null, atMs: nowMs })
   t.strictSame(idsOf(await call('GET', '/accounts/me/voicemails')), [first])
   await other.upkeepStore.markLost(first ?? '', 'gone', nowMs)
   t.match((await call('GET', '/accounts/me/voicemails')).body, [{ failure: { code: 'audio_lost' } }])
+  t.match((await call('GET', `/accounts/me/voicemails/${first}`)).body, { failure: { code: 'audio_lost' } })
+  t.equal((await call('GET', `/accounts/me/voicemails/${second}`)).status, 404)
 })
 
 t.test('slots of one millisecond are listed in the order in which they were opened', async t => {

@@ -241,7 +241,7 @@ t.test('a file is read in any part: at once where it is small, else as a stream,
   for (const [first, last] of [[0, AUDIO.length - 1], [0, 0], [AUDIO.length - 1, AUDIO.length - 1], [1, 524_288], [1, 524_289], [10, 600_000]] as const) {
     const file = await store.open(fileName)
     t.equal(file?.fileBytes, AUDIO.length)
-    const lent = await file?.read(first, last)
+    const lent = file?.read(first, last)
     if (lent === undefined) throw new Error('no file')
     t.equal(lent.body instanceof Readable, last - first + 1 > 524_288)
     t.ok((await bytesOf(lent)).equals(AUDIO.subarray(first, last + 1)), `${first}-${last}`)
@@ -250,7 +250,7 @@ t.test('a file is read in any part: at once where it is small, else as a stream,
 
   const unread = await store.open(fileName)
   unread?.close()
-  const abandoned = (await (await store.open(fileName))?.read(0, AUDIO.length - 1))?.body
+  const abandoned = (await store.open(fileName))?.read(0, AUDIO.length - 1).body
   if (!(abandoned instanceof Readable)) throw new TypeError('expected a stream')
   abandoned.destroy()
   await once(abandoned, 'close')
@@ -266,7 +266,7 @@ t.test('a file that cannot be read is told as an error, and is closed', async t 
   for (const failing of ['open', 'stat', 'read']) {
     await t.test(failing, async t => {
       const { openHandles } = await watchCalls(t, dataFolder, call => call.startsWith(failing) ? errorOf('EIO') : undefined)
-      await t.rejects(store.open(fileName).then(async file => await file?.read(0, 9)), { code: 'EIO' })
+      await t.rejects(store.open(fileName).then(file => file?.read(0, 9)), { code: 'EIO' })
       t.equal(openHandles(), 0)
     })
   }
@@ -348,7 +348,7 @@ t.test('what a killed process had begun is ended at the next start: rows tell of
 
 async function read (store: AudioStore, fileName: string): Promise<Buffer> {
   const file = await store.open(fileName)
-  const lent = await file?.read(0, file.fileBytes - 1)
+  const lent = file?.read(0, file.fileBytes - 1)
   if (lent === undefined) throw new Error('no file')
   return await bytesOf(lent)
 }
