@@ -13,7 +13,8 @@ export interface Sample {
   peakMegabytes: number
 }
 
-export interface Contender { name: string, run: (extent: Extent) => Promise<Sample> }
+/** `pid` where there is a server behind it. */
+export interface Contender { name: string, pid?: number, run: (extent: Extent) => Promise<Sample> }
 
 /** Contenders that do the same thing, in turns. */
 export interface Contest {
@@ -65,6 +66,7 @@ const COMPARE_SECONDS = 60
 export function httpContender (stage: Stage, name: string, server: ServerProcess, connections: number, loadFor: (extent: Extent) => Load | Promise<Load>): Contender {
   return {
     name,
+    pid: server.pid,
     run: async extent => {
       const load = await loadFor(extent)
       const isLarge = load.isLarge === true

@@ -3,6 +3,8 @@ import { parseArgs } from 'node:util'
 
 export interface Options {
   isQuick: boolean
+  /** Whether to show where the time of voicemaild goes, instead of comparing it. */
+  isProfile: boolean
   /** What a measure has in its name to be run; undefined for all. */
   only: string | undefined
   rounds: number
@@ -14,7 +16,7 @@ export interface Options {
   dataFolder: string
 }
 
-export const USAGE = 'npm run bench -- [--quick] [--only PART-OF-A-NAME] [--rounds N] [--seconds S] [--voicemails N] [--data DIR]'
+export const USAGE = 'npm run bench -- [--quick | --profile] [--only PART-OF-A-NAME] [--rounds N] [--seconds S] [--voicemails N] [--data DIR]'
 
 /** Throws where the command line is not understood. */
 export function readOptions (args: string[]): Options {
@@ -22,6 +24,7 @@ export function readOptions (args: string[]): Options {
     args,
     options: {
       quick: { type: 'boolean', default: false },
+      profile: { type: 'boolean', default: false },
       only: { type: 'string' },
       rounds: { type: 'string' },
       seconds: { type: 'string' },
@@ -31,6 +34,7 @@ export function readOptions (args: string[]): Options {
   })
   return {
     isQuick: values.quick,
+    isProfile: values.profile,
     only: values.only?.toLowerCase(),
     rounds: positive('--rounds', values.rounds) ?? 3,
     seconds: positive('--seconds', values.seconds) ?? (values.quick ? 0.4 : 0.8),

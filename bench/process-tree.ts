@@ -23,6 +23,11 @@ export function readTree (pid: number): TreeUse {
   return use
 }
 
+/** Microseconds that the first thread of a process has used. */
+export function readMainThread (pid: number): number {
+  return (readStat(`${pid}/task/${pid}`)?.ticks ?? 0) * TICK_US
+}
+
 /** From here on the peak is counted anew. A kernel that cannot do it goes on with the old one. */
 export function forgetPeak (pid: number): void {
   for (const { pid: each } of treeOf(pid)) {
@@ -36,7 +41,7 @@ function treeOf (pid: number): Stat[] {
   const childrenOf = new Map<number, Stat[]>()
   const tree: Stat[] = []
   for (const name of readdirSync('/proc')) {
-    const stat = /^\d+$/.test(name) ? readStat(Number(name)) : undefined
+    const stat = /^\d+$/.test(name) ? readStat(name) : undefined
     if (stat === undefined) continue
     if (stat.pid === pid) tree.push(stat)
     const siblings = childrenOf.get(stat.parent)
@@ -50,23 +55,23 @@ function treeOf (pid: number): Stat[] {
 
 interface Stat { pid: number, parent: number, ticks: number }
 
-/** Undefined for a process that has ended since. */
-function readStat (pid: number): Stat | undefined {
-  const text = readProc(pid, 'stat')
+/** Of a process or a thread below /proc; undefined for one that has ended since. */
+function readStat (path: string): Stat | undefined {
+  const text = readProc(path, 'stat')
   // The name of the program may hold blanks and brackets: fields are counted from the last bracket on, where field 3 begins.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ').map(Number)
   const [parent, user, system, childrenUser, childrenSystem] = [1, 11, 12, 13, 14].map(at => fields[at] ?? 0)
   if (text === '' || parent === undefined) return undefined
-  return { pid, parent, ticks: (user ?? 0) + (system ?? 0) + (childrenUser ?? 0) + (childrenSystem ?? 0) }
+  return { pid: parseInt(text), parent, ticks: (user ?? 0) + (system ?? 0) + (childrenUser ?? 0) + (childrenSystem ?? 0) }
 }
 
 function bytesOf (pid: number, field: 'VmRSS' | 'VmHWM'): number {
   return Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(readProc(pid, 'status'))?.[1] ?? 0) * 1024
 }
 
-function readProc (pid: number, name: string): string {
+function readProc (path: string | number, name: string): string {
   try {
-    return readFileSync(`/proc/${pid}/${name}`, 'latin1')
+    return readFileSync(`/proc/${path}/${name}`, 'latin1')
   } catch {
     return ''
   }

@@ -20,10 +20,10 @@ export function report (contests: readonly ContestResult[], figures: readonly Fi
     ...measured.length === 0
       ? []
       : [section('Goals', table(
-          ['what', 'goal', 'measured', 'reached'],
-          measured.map(({ goal, found, isReached }) => {
+          ['what', 'goal', 'measured', 'floor', 'reached'],
+          measured.map(({ goal, found, floor, isReached }) => {
             const unit = 'unit' in goal ? ` ${goal.unit}` : ''
-            return [goal.what, `${goal.atLeast ? 'at least' : 'at most'} ${goal.bound}${unit}`, withEnds(found), isReached ? 'yes' : '**no**']
+            return [goal.what, `${goal.atLeast ? 'at least' : 'at most'} ${goal.bound}${unit}`, withEnds(found), withEnds(floor), isReached ? 'yes' : '**no**']
           })
         ))]
   ].join('\n')
@@ -57,7 +57,7 @@ function section (title: string, body: string): string {
   return `## ${title.slice(0, 1).toUpperCase()}${title.slice(1)}\n\n${body}`
 }
 
-function table (head: readonly string[], rows: readonly string[][]): string {
+export function table (head: readonly string[], rows: readonly string[][]): string {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |\n`
   return line(head) + line(head.map((_cell, at) => at === 0 ? '---' : '---:')) + rows.map(line).join('')
 }

@@ -27,6 +27,8 @@ export interface Stage {
   folder: string
   serverCpu: number
   clientCpu: number
+  /** What node gets to read before the program of voicemaild. */
+  nodeArgs: readonly string[]
   /** Makes an empty folder, in a place of the disk where files are made quickly. */
   newFolder: (name: string) => string
   /** Runs a program to its end, on one of the two cores. */
@@ -48,7 +50,7 @@ export interface Stage {
 const START_TIMEOUT_MS = 30_000
 const STOP_TIMEOUT_MS = 20_000
 
-export async function openStage (parentFolder: string): Promise<Stage> {
+export async function openStage (parentFolder: string, nodeArgs: readonly string[] = []): Promise<Stage> {
   const { serverCpu, clientCpu } = chooseCpus()
   await run('taskset', ['-acp', String(clientCpu), String(process.pid)])
   const folder = await mkdtemp(join(parentFolder, 'voicemaild-bench-'))
@@ -62,7 +64,7 @@ export async function openStage (parentFolder: string): Promise<Stage> {
   const spawnServer: Stage['spawnServer'] = ({ program, args, env }) => {
     closing.signal.throwIfAborted()
     const child = spawn('setpriv', pinned(serverCpu, program, args), {
-      env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'pipe']
+      env: { ...process.env, PROFILE_FOLDER: folder, ...env }, stdio: ['ignore', 'ignore', 'pipe']
     })
     running.add(child)
     child.once('exit', () => { running.delete(child) })
@@ -73,6 +75,7 @@ export async function openStage (parentFolder: string): Promise<Stage> {
     folder,
     serverCpu,
     clientCpu,
+    nodeArgs,
     newFolder: name => {
       const path = makeQuickFolder(folder, name.replace(/\W+/g, '-'))
       folders.push(path)

@@ -19,6 +19,17 @@ export function ratioOf ({ samples }: ContestResult, measure: Measure, contender
   return spreadOf(ours.map((sample, round) => sample[measure] / (theirs[round]?.[measure] ?? NaN)))
 }
 
+/** What contenders would reach that had to do their work one after the other, on the same core, against another one. */
+export function sumRatioOf ({ samples }: ContestResult, measure: Measure, parts: readonly string[], to: string): Spread | undefined {
+  const all = [...parts, to].map(name => samples.get(name)?.map(sample => measure === 'cpuUsPerOp' ? sample[measure] : 1e6 / sample[measure]))
+  const [theirs, ...ours] = all.reverse()
+  if (theirs === undefined || ours.includes(undefined)) return undefined
+  return spreadOf(theirs.map((us, round) => {
+    const sum = ours.reduce((sum, part) => sum + (part?.[round] ?? NaN), 0)
+    return measure === 'cpuUsPerOp' ? sum / us : us / sum
+  }))
+}
+
 export function spreadOver (samples: readonly Sample[], measure: Exclude<keyof Sample, 'operations'>): Spread {
   return spreadOf(samples.map(sample => sample[measure]))
 }

@@ -6,6 +6,7 @@ import { run } from '../tools.js'
 
 export const FLOOR = 'disk floor in C'
 export const NODE_FLOOR = 'disk floor in node'
+export const UNSYNCED_FLOOR = 'disk floor in node, unsynced'
 
 const path = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
 
@@ -17,10 +18,11 @@ export async function floorContenders (stage: Stage): Promise<(file: string, atO
   const folder = stage.newFolder('floor')
   const program = join(folder, 'floor')
   await run('cc', ['-O2', '-pthread', '-o', program, path('floor.c')])
-  const contender = (name: string, command: readonly string[], file: string, atOnce: number): Contender => ({
+  const inNode = [process.execPath, '--import=tsx', path('floor.ts')]
+  const contender = (name: string, command: readonly string[], file: string, atOnce: number, ...more: string[]): Contender => ({
     name,
     run: async ({ seconds, operations }) => {
-      const [program = '', ...args] = [...command, folder, file, String(atOnce), String(seconds), String(operations)]
+      const [program = '', ...args] = [...command, folder, file, String(atOnce), String(seconds), String(operations), ...more]
       const output = await stage.runOn(stage.serverCpu, program, args, { env: { ...process.env, UV_THREADPOOL_SIZE: String(Math.max(4, atOnce)) } })
       const [files = 0, took = 1, cpuUs = 0, peakBytes = 0] = output.split(' ').map(Number)
       return { operations: files, opsPerSecond: files / took, cpuUsPerOp: cpuUs / files, peakMegabytes: peakBytes / 1e6 }
@@ -28,6 +30,6 @@ export async function floorContenders (stage: Stage): Promise<(file: string, atO
   })
   return (file, atOnce, inNodeToo) => [
     contender(FLOOR, [program], file, atOnce),
-    ...inNodeToo ? [contender(NODE_FLOOR, [process.execPath, '--import=tsx', path('floor.ts')], file, atOnce)] : []
+    ...inNodeToo ? [contender(NODE_FLOOR, inNode, file, atOnce), contender(UNSYNCED_FLOOR, inNode, file, atOnce, 'unsynced')] : []
   ]
 }

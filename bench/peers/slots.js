@@ -4,12 +4,12 @@ import Sqlite from 'better-sqlite3'
 import fastify from 'fastify'
 
 /** The slot alone, as one would write it: JSON validated by a schema, one durable INSERT in a transaction of its own, a signed URL. */
-const { DATA_DIR: data, PORT: port, SIGNING_KEY: signingKey, ADMIN_API_KEY: apiKey } = process.env
+const { DATA_DIR: data, PORT: port, SIGNING_KEY: signingKey, ADMIN_API_KEY: apiKey, SYNCHRONOUS = 'FULL' } = process.env
 const SLOT_SECONDS = 3600
 
 const database = new Sqlite(join(data, 'rows.sqlite'))
 database.pragma('journal_mode = WAL')
-database.pragma('synchronous = FULL')
+database.pragma(`synchronous = ${SYNCHRONOUS}`)
 database.exec('CREATE TABLE IF NOT EXISTS slots (id TEXT PRIMARY KEY, account_id INTEGER, sip_from TEXT, content_type TEXT, created_at_ms INTEGER, expires_at_ms INTEGER)')
 const insert = database.prepare('INSERT INTO slots VALUES (?, ?, ?, ?, ?, ?)')
 

@@ -5,6 +5,7 @@ import { RANGE_BYTES, SIZES, type Audio, type Size } from '../audio.js'
 import type { Load } from '../client.js'
 import { httpContender, type Contest } from '../contest.js'
 import type { Peer } from '../servers/peer.js'
+import { answerOf, MEMORY_PEER, startFromMemory, type Answer } from '../servers/from-memory.js'
 import { PEERS } from '../servers/peers.js'
 import { addVoicemails, makeDataFolder, startVoicemaild } from '../servers/voicemaild.js'
 import type { ServerProcess } from '../stage.js'
@@ -18,7 +19,13 @@ const RANGE_CONNECTIONS = 16
 /** From here on comparing costs the client about as much as sending costs a fast server. */
 const LARGE_BYTES = 100_000
 
-interface Source { name: string, server: ServerProcess, targets: ReadonlyMap<Size, readonly string[]> }
+interface Source {
+  name: string
+  server: ServerProcess
+  targets: ReadonlyMap<Size, readonly string[]>
+  /** Where they are others than those of whole files. */
+  rangeTargets?: ReadonlyMap<Size, readonly string[]>
+}
 
 /** Downloads of every size, whole and in part: the servers stay the same, and what they serve too. */
 export function downloadScene (props: Props): Scene {
@@ -48,6 +55,26 @@ export function downloadScene (props: Props): Scene {
     return { name: 'voicemaild', server, targets }
   }
 
+  /** The same answers without a file, or anything else that has to be looked up: the floor. */
+  async function fromMemory ({ server, targets }: Source): Promise<Source> {
+    const answers: Answer[] = []
+    const sizes = [...targets.keys()]
+    const add = async (size: Size, prefix: string, bodyFile: string, headers: Record<string, string>): Promise<[Size, string[]]> => {
+      const path = `/${prefix}/${size.replace(' ', '-')}`
+      const { body: _bytes, ...answer } = await answerOf(server.port, targets.get(size)?.[0] ?? '', { headers })
+      answers.push({ ...answer, path, body: undefined, bodyFile })
+      return [size, [path]]
+    }
+    const wholes = await Promise.all(sizes.map(async size => await add(size, 'whole', props.audio[size].file, {})))
+    const parts = await Promise.all(sizes.map(async size => await add(size, 'part', props.audio[size].rangeFile, rangeHeaders(size))))
+    return { name: MEMORY_PEER, server: await startFromMemory(stage, answers), targets: new Map(wholes), rangeTargets: new Map(parts) }
+  }
+
+  function rangeHeaders (size: Size): { range: string } {
+    const { rangeFrom } = props.audio[size]
+    return { range: `bytes=${rangeFrom}-${rangeFrom + RANGE_BYTES - 1}` }
+  }
+
   async function peer ({ name, start, downloadTarget }: Peer, files: ReadonlyMap<Size, readonly string[]>): Promise<Source> {
     const folder = stage.newFolder(name)
     await mkdir(join(folder, 'files'))
@@ -64,12 +91,12 @@ export function downloadScene (props: Props): Scene {
     return { name, server, targets }
   }
 
-  function loadOf ({ targets }: Source, { size, isRange }: typeof kinds[number]): Load {
+  function loadOf ({ targets, rangeTargets = targets }: Source, { size, isRange }: typeof kinds[number]): Load {
     const audio: Audio = props.audio[size]
     return {
       method: 'GET',
-      headers: isRange ? { range: `bytes=${audio.rangeFrom}-${audio.rangeFrom + RANGE_BYTES - 1}` } : {},
-      targets: targets.get(size) ?? [],
+      headers: isRange ? rangeHeaders(size) : {},
+      targets: (isRange ? rangeTargets : targets).get(size) ?? [],
       use: 'around',
       status: isRange ? 206 : 200,
       expectedFile: isRange ? audio.rangeFile : audio.file,
@@ -84,7 +111,8 @@ export function downloadScene (props: Props): Scene {
       const sizes = SIZES.filter(size => wanted.some(kind => kind.size === size))
       const files = await writeFiles(sizes)
       const peers = [PEERS.nginx, PEERS.nodeHttp, PEERS.fastify, ...isQuick ? [] : [PEERS.express, PEERS.ejabberd]]
-      const sources = [await voicemaild(sizes)]
+      const ours = await voicemaild(sizes)
+      const sources = [ours, await fromMemory(ours)]
       for (const each of peers) sources.push(await peer(each, files))
       const contests = wanted.map((kind, at): Contest => ({
         name: kind.name,

@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Load } from '../client.js'
 import { httpContender, type Contest } from '../contest.js'
+import { answerOf, KEYED_PEER, MEMORY_PEER, startFromMemory } from '../servers/from-memory.js'
 import { startScript } from '../servers/peers.js'
 import { addVoicemails, JSON_HEADERS, KEY_HEADERS, makeDataFolder, NEW_SLOT, PEER_SETTINGS, SMALL_MAX_UPLOAD_BYTES, startVoicemaild } from '../servers/voicemaild.js'
 import { extents, NO_LIMIT, type Props, type Scene } from './scene.js'
@@ -18,7 +19,8 @@ export const PAGE_LIST = `list of ${LISTED}, another each time, ${READ_CONNECTIO
 export const ONE = `one voicemail, ${READ_CONNECTIONS} connections`
 
 export const SLOT_PEER = 'one transaction each'
-export const MEMORY_PEER = 'Fastify from memory'
+/** What is left of it where nobody waits for the disk. */
+export const UNSYNCED_SLOT_PEER = 'one transaction each, never synced'
 
 /** Opening slots, against a server that commits each by itself. */
 export function slotScene ({ stage, seconds }: Props): Scene {
@@ -32,7 +34,8 @@ export function slotScene ({ stage, seconds }: Props): Scene {
       const load: Load = { method: 'POST', headers: JSON_HEADERS, targets: [`/accounts/${account}/voicemails`], use: 'around', status: 201, bodyFile }
       const servers = {
         voicemaild: await startVoicemaild(stage, folder, { maxUploadBytes: SMALL_MAX_UPLOAD_BYTES }),
-        [SLOT_PEER]: await startScript(stage, stage.newFolder('slots-peer'), 'slots.js', PEER_SETTINGS)
+        [SLOT_PEER]: await startScript(stage, stage.newFolder('slots-peer'), 'slots.js', PEER_SETTINGS),
+        [UNSYNCED_SLOT_PEER]: await startScript(stage, stage.newFolder('slots-unsynced'), 'slots.js', { ...PEER_SETTINGS, SYNCHRONOUS: 'OFF' })
       }
       const contest: Contest = {
         name: SLOTS,
@@ -55,13 +58,17 @@ export function listScene ({ stage, seconds, audio }: Props): Scene {
       const voicemaild = await startVoicemaild(stage, folder)
       await addVoicemails(voicemaild, account, audio['40 KB'].bytes, LISTED + PAGES)
       const list = `/accounts/${account}/voicemails`
-      const ids = idsIn(await answerOf(voicemaild.port, `${list}?limit=${LISTED + PAGES}`))
-      const one = await answerOf(voicemaild.port, `${list}/${ids[0] ?? ''}`)
-      const same = await answerOf(voicemaild.port, `${list}?limit=${LISTED}`)
-      const page = await answerOf(voicemaild.port, pageTarget(list, ids[0] ?? ''))
-      const peerFolder = stage.newFolder('lists-peer')
-      await writeFile(join(peerFolder, 'answers.json'), JSON.stringify([{ ...page, path: list }, one]))
-      const peer = await startScript(stage, peerFolder, 'from-memory.js')
+      const read = async (path: string): ReturnType<typeof answerOf> => await answerOf(voicemaild.port, path, { headers: KEY_HEADERS })
+      const ids = idsIn(await read(`${list}?limit=${LISTED + PAGES}`))
+      const one = await read(`${list}/${ids[0] ?? ''}`)
+      const same = await read(`${list}?limit=${LISTED}`)
+      const page = await read(pageTarget(list, ids[0] ?? ''))
+      const answers = [{ ...page, path: list }, one]
+      const servers = {
+        voicemaild,
+        [MEMORY_PEER]: await startFromMemory(stage, answers),
+        [KEYED_PEER]: await startFromMemory(stage, answers, { dataFolder: folder, account })
+      }
 
       const reads = [
         { name: LIST, answer: same, targets: [same.path] },
@@ -76,10 +83,7 @@ export function listScene ({ stage, seconds, audio }: Props): Scene {
           name,
           ...extents(seconds, NO_LIMIT, true),
           subjects: ['voicemaild'],
-          contenders: [
-            httpContender(stage, 'voicemaild', voicemaild, READ_CONNECTIONS, () => load),
-            httpContender(stage, MEMORY_PEER, peer, READ_CONNECTIONS, () => load)
-          ]
+          contenders: Object.entries(servers).map(([name, server]) => httpContender(stage, name, server, READ_CONNECTIONS, () => load))
         }
       })
       return { contests }
@@ -92,16 +96,4 @@ export function pageTarget (list: string, id: string): string {
   return `${list}?limit=${LISTED}&before=${id}`
 }
 
-const idsIn = ({ body }: Answer): string[] => [...body.matchAll(/"id":"([^"]+)"/g)].map(([, id = '']) => id)
-
-interface Answer { path: string, headers: Record<string, string>, body: string }
-
-/** Those that every answer has of its own. */
-const OWN_HEADERS = ['connection', 'content-length', 'date', 'keep-alive', 'transfer-encoding']
-
-async function answerOf (port: number, path: string): Promise<Answer> {
-  const response = await fetch(`http://127.0.0.1:${port}${path}`, { headers: KEY_HEADERS })
-  const body = await response.text()
-  if (response.status !== 200) throw new Error(`${path} was answered with ${response.status}: ${body}`)
-  return { path, headers: Object.fromEntries([...response.headers].filter(([name]) => !OWN_HEADERS.includes(name))), body }
-}
+const idsIn = ({ body }: { body: string }): string[] => [...body.matchAll(/"id":"([^"]+)"/g)].map(([, id = '']) => id)

@@ -64,6 +64,7 @@ export function uploadScene (props: Props, cells: readonly Cell[]): Scene {
         await peer(PEERS.nodeHttp),
         await peer(PEERS.nodeHttpSynced),
         await peer(PEERS.fastify),
+        await peer(PEERS.hashing),
         ...isQuick ? [] : [await peer(PEERS.express), await peer(PEERS.tus), await peer(PEERS.ejabberd)]
       ]
       // With small files, whatever the contest's own: compilers need requests to get warm, not bytes.
@@ -77,7 +78,7 @@ export function uploadScene (props: Props, cells: readonly Cell[]): Scene {
           extent,
           warmUp,
           subjects: ['voicemaild', 'voicemaild relaxed'],
-          contenders: [...contestants.map(contestant => contestant(audio, connections)), ...floors(audio.file, connections, !isQuick && size === '40 KB')]
+          contenders: [...contestants.map(contestant => contestant(audio, connections)), ...floors(audio.file, connections, !isQuick)]
         }
       })
       return { contests }

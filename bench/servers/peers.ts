@@ -9,17 +9,20 @@ import { formUpload, newTargets, rawUpload, type Peer } from './peer.js'
 const SIGNING_KEY = 'bench-signing-key-of-at-least-32-characters'
 const PEERS_FOLDER = fileURLToPath(new URL('../peers/', import.meta.url))
 
+const EXPIRES = String(Math.floor(Date.now() / 1000) + 24 * 3600)
+
+function signedTarget (method: string, fileName: string): string {
+  return `/files/${fileName}?expires=${EXPIRES}&signature=${signatureOf(SIGNING_KEY, method, fileName, EXPIRES)}`
+}
+
 function nodeHttp (name: string, isSynced: boolean): Peer {
-  const expires = String(Math.floor(Date.now() / 1000) + 24 * 3600)
-  const signed = (method: string, fileName: string): string =>
-    `/files/${fileName}?expires=${expires}&signature=${signatureOf(SIGNING_KEY, method, fileName, expires)}`
   return {
     name,
     start: async (stage, folder) => ({
       server: await startScript(stage, folder, 'node-http.js', { SIGNING_KEY, SYNCED: isSynced ? '1' : '0' }),
-      upload: (audio, count) => rawUpload(audio, newTargets(count, id => signed('PUT', `${id}.wav`)))
+      upload: (audio, count) => rawUpload(audio, newTargets(count, id => signedTarget('PUT', `${id}.wav`)))
     }),
-    downloadTarget: fileName => signed('GET', fileName)
+    downloadTarget: fileName => signedTarget('GET', fileName)
   }
 }
 
@@ -27,6 +30,15 @@ const fastify: Peer = {
   name: 'Fastify recipe',
   start: async (stage, folder) => ({ server: await startScript(stage, folder, 'fastify.js'), upload: formUpload }),
   downloadTarget: fileName => `/files/${fileName}`
+}
+
+/** No peer in earnest: it stores nothing. */
+const hashing: Peer = {
+  name: 'Fastify, hashing only',
+  start: async (stage, folder) => ({
+    server: await startScript(stage, folder, 'hashing.js', { SIGNING_KEY }),
+    upload: (audio, count) => rawUpload(audio, newTargets(count, id => signedTarget('PUT', `${id}.wav`)))
+  })
 }
 
 const express: Peer = {
@@ -51,7 +63,7 @@ const tus: Peer = {
   })
 }
 
-export const PEERS = { nginx, nodeHttp: nodeHttp('node:http', false), nodeHttpSynced: nodeHttp('node:http synced', true), fastify, express, tus, ejabberd } as const
+export const PEERS = { nginx, nodeHttp: nodeHttp('node:http', false), nodeHttpSynced: nodeHttp('node:http synced', true), fastify, hashing, express, tus, ejabberd } as const
 
 /** Starts one of the programs in bench/peers, with its folder in DATA_DIR. */
 export async function startScript (stage: Stage, folder: string, script: string, env: Record<string, string> = {}): Promise<ServerProcess> {

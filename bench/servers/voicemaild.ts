@@ -19,7 +19,10 @@ const DEFAULT_MAX_UPLOAD_BYTES = 15_000_000
 export const SMALL_MAX_UPLOAD_BYTES = 50_000
 
 const ROOT = dirname(fileURLToPath(new URL('..', import.meta.url)))
-const PROGRAM = join(ROOT, 'dist', 'main.js')
+/** What is measured: the build. */
+export const PROGRAM = join(ROOT, 'dist', 'main.js')
+
+export const DATABASE_FILE = 'voicemaild.sqlite'
 
 const ADMIN_KEY = 'bench-admin-key-of-at-least-32-characters'
 const SIGNING_KEY = 'bench-signing-key-of-at-least-32-characters'
@@ -51,7 +54,8 @@ export function voicemaildCommand (dataFolder: string, port: number, settings?: 
 }
 
 export async function startVoicemaild (stage: Stage, dataFolder: string, settings?: ServerSettings): Promise<ServerProcess> {
-  return await stage.startServer(voicemaildCommand(dataFolder, await freePort(), settings))
+  const { args, ...command } = voicemaildCommand(dataFolder, await freePort(), settings)
+  return await stage.startServer({ ...command, args: [...stage.nodeArgs, ...args] })
 }
 
 /** Makes the data folder, with the program itself, and one account in it. Returns the account's id. */
@@ -101,7 +105,7 @@ export function addSlots (dataFolder: string, account: number, count: number, ma
 
 /** The rows of a data folder that no server serves. */
 export function openRows (dataFolder: string): Sqlite.Database {
-  const database = new Sqlite(join(dataFolder, 'voicemaild.sqlite'))
+  const database = new Sqlite(join(dataFolder, DATABASE_FILE))
   database.pragma('synchronous = OFF')
   return database
 }
