@@ -64,7 +64,7 @@ async function examine (dataFolder: string, acknowledged: Acknowledgement[]): Pr
     if (last === undefined || last.did === 'recovered') return wrong
     const row = await data.voicemailStore.findOf(last.account, last.id)
     const file = row?.fileName == null ? undefined : await data.audioStore.open(row.fileName)
-    const audio = file === undefined ? undefined : (await file.read(0, file.fileBytes - 1)).body
+    const audio = file === undefined ? undefined : file.read(0, file.fileBytes - 1).body
     const isWhole = Buffer.isBuffer(audio) && audio.equals(Buffer.concat([await sample('ok/ulaw-8k.wav'), Buffer.from(last.id)]))
     // What came after the last answer may have happened or not, but not by halves.
     if (last.did === 'opened' && (row === undefined || (row.uploadedAtMs !== null && !isWhole))) wrong.push('a slot that is not as it was, nor filled')
