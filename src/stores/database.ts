@@ -2,9 +2,8 @@ import { closeSync, existsSync, openSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import { drizzle, type BetterSQLite3Database } from 'drizzle-orm/better-sqlite3'
-import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
-import { MIGRATIONS_FOLDER } from '../installation.js'
 import { createDiskReserve } from './disk-reserve.js'
+import { migrateRows } from './migrations.js'
 import { preparing, type Preparing } from './prepared.js'
 import { createWriteQueue, type WriteQueue } from './write-queue.js'
 
@@ -37,7 +36,7 @@ const BUSY_TIMEOUT_MS = 10_000
 /** How often the reserve is looked after: it is taken again when a full disk has room again. */
 const RESERVE_EVERY_MS = 60_000
 
-/** Opens (or makes) `voicemaild.sqlite` in the data folder, with every migration applied; on a full disk too, as long as the reserve lasts. */
+/** Opens (or makes) `voicemaild.sqlite` in the data folder, with every migration applied; on a full disk too, as long as the reserve lasts. Throws SchemaError. */
 export function openDatabase (dataFolder: string, options: DatabaseOptions): Database {
   const reserve = createDiskReserve(dataFolder)
   const { sqlite, read } = openRows()
@@ -84,7 +83,7 @@ function openMigrated (dataFolder: string, { durability }: DatabaseOptions): { s
     const read = drizzle(sqlite)
     alone(sqlite, () => {
       sqlite.pragma('journal_mode = WAL')
-      migrate(read, { migrationsFolder: MIGRATIONS_FOLDER })
+      migrateRows(sqlite, read)
     })
     sqlite.pragma('foreign_keys = ON')
     return { sqlite, read }
