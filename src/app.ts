@@ -123,7 +123,7 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
   return app
 }
 
-/** The URL that a listening app has by itself; a wildcard address is told as localhost. */
+/** The URL that a listening app has by itself; a wildcard address is told as localhost. Empty where it listens on a Unix socket. */
 export function listeningUrl ({ server }: Pick<App, 'server'>): string {
   const address = server.address()
   if (address === null || typeof address === 'string') return ''

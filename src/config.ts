@@ -22,6 +22,7 @@ const choice = <const T extends string[]>(description: string, values: [...T], b
 export const Settings = Type.Object({
   HOST: Type.String({ description: 'The address to listen on.', expected: 'an IP address or a host name', minLength: 1, default: '127.0.0.1' }),
   PORT: number('The TCP port to listen on; 0 takes any free one.', '', 0, 65_535, 8080),
+  LISTEN: text('A Unix socket to listen on, in place of HOST and PORT; PUBLIC_URL is needed then.', 'an absolute path of at most 107 characters of ASCII without blanks', { pattern: '^/[!-~]{0,105}[!-.0-~]$' }),
   PUBLIC_URL: text('What signed URLs begin with: the address that recorders and listeners reach, a proxy\'s where there is one. Default: the listening address.', 'an http or https URL without query and fragment', { pattern: '^https?://[^/?#\\s]+(/[^?#\\s]*)?$' }),
   DATA_DIR: Type.String({ description: 'The folder of the data.', expected: 'a path', minLength: 1, default: 'storage' }),
   ADMIN_API_KEY: key('The admin API key, instead of the one that is made in the data folder.'),
@@ -70,8 +71,7 @@ export function readConfig (env: Readonly<Record<string, string | undefined>>) {
   const settings = checkSettings(env)
   const keys = settings.PREVIOUS_SIGNING_KEYS?.split(',').map(key => key.trim()) ?? []
   return Object.freeze({
-    host: settings.HOST,
-    port: settings.PORT,
+    listen: Object.freeze(settings.LISTEN === undefined ? { host: settings.HOST, port: settings.PORT } : { path: settings.LISTEN }),
     publicUrl: settings.PUBLIC_URL?.replace(/\/+$/, ''),
     dataFolder: resolve(settings.DATA_DIR),
     adminKey: settings.ADMIN_API_KEY,
@@ -123,6 +123,9 @@ function checkSettings (env: Readonly<Record<string, string | undefined>>): Stat
   if (!validate(settings)) throw wrong(validate.errors?.[0]?.instancePath.split('/')[1] ?? '')
   if (settings.PUBLIC_URL !== undefined && !URL.canParse(settings.PUBLIC_URL)) throw wrong('PUBLIC_URL')
   if (!isTrustProxy(settings.TRUST_PROXY)) throw wrong('TRUST_PROXY')
+  if (settings.LISTEN !== undefined && !['true', 'false'].includes(settings.TRUST_PROXY)) {
+    throw new SettingError('TRUST_PROXY', JSON.stringify(settings.TRUST_PROXY), 'true or false, because who comes through the Unix socket of LISTEN has no address')
+  }
   return settings
 }
 

@@ -24,8 +24,7 @@ t.test('the schema of the settings is one, which the start takes for granted', a
 
 t.test('without any setting the defaults of the contract hold', async t => {
   t.strictSame({ ...readConfig({}) }, {
-    host: '127.0.0.1',
-    port: 8080,
+    listen: { host: '127.0.0.1', port: 8080 },
     publicUrl: undefined,
     dataFolder: resolve('storage'),
     adminKey: undefined,
@@ -90,8 +89,7 @@ t.test('every setting is read, times from seconds', async t => {
     LOG_LEVEL: 'silent'
   })
   t.strictSame({ ...config }, {
-    host: '::1',
-    port: 0,
+    listen: { host: '::1', port: 0 },
     publicUrl: 'https://voicemail.example.org',
     dataFolder: resolve('elsewhere'),
     adminKey: `admin-${SECRET}`,
@@ -251,4 +249,8 @@ t.test('a public key in PEM pins its own algorithm', async t => {
     t.notMatch(message, /\n|secret-looking/)
   }
   t.match(messageOf({ JWT_PUBLIC_KEY_FILE: join(folder, 'rsa.pem'), JWT_SECRET: SECRET }), /^JWT_PUBLIC_KEY_FILE: expected one of the two, found JWT_SECRET beside it\.$/)
+})
+
+t.test('LISTEN takes the place of HOST and PORT', async t => {
+  t.strictSame(readConfig({ LISTEN: '/run/voicemaild/socket', PORT: '1' }).listen, { path: '/run/voicemaild/socket' })
 })

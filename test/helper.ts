@@ -54,7 +54,7 @@ export async function startService (t: Testing, { settings = {}, clock = Date.no
   meddle(data)
   const log: string[] = []
   const app = await buildApp(config, { ...data, logStream: { write: line => { log.push(line) } } })
-  await app.listen({ host: config.host, port: config.port })
+  await app.listen({ ...config.listen })
   const url = listeningUrl(app)
   const { adminKey } = data.keys
 

@@ -36,7 +36,7 @@ export async function runProgram ({ args, env, clock, output }: ProgramOptions):
   const on = async (run: (accounts: Accounts) => Promise<void>): Promise<void> => { await withData(config(), clock, async data => { await run(createAccounts(data)) }) }
 
   program.command('serve').description('serve until SIGTERM or SIGINT')
-    .action(async () => { await serve(config(), clock, output) })
+    .action(async () => { await serve(config(), clock, output, env) })
 
   const account = program.command('account').description('who has voicemail here')
   account.command('add <sip-uri>').description('add an account').option('--email <address>').option('--display-name <name>').option('--json', 'for scripts')

@@ -1,17 +1,20 @@
 import { once } from 'node:events'
 import type { FastifyBaseLogger } from 'fastify'
-import { buildApp, listeningUrl } from '../app.js'
+import { buildApp } from '../app.js'
 import type { Config } from '../config.js'
 import type { Clock } from '../domain/clock.js'
 import { recover } from '../domain/recovery.js'
 import { lockFolder } from '../stores/folder-lock.js'
 import { endUnusedConnections } from './closing.js'
 import { inDataFolder, openData, type Data } from './data.js'
+import { listenWhere } from './listening.js'
 import { CommandError, type Output } from './output.js'
+import { createServiceManager, inheritedSocket, type Environment } from './service-manager.js'
 import { checkFiles } from './upkeep.js'
 
-/** Serves until a signal comes: requests under way are finished, new ones refused, and the data folder is closed. */
-export async function serve (config: Config, clock: Clock, { tell }: Output): Promise<void> {
+/** Serves until a signal comes: requests under way are finished, new ones refused, and the data folder is closed. systemd, where it started this, is told. */
+export async function serve (config: Config, clock: Clock, { tell }: Output, env: Environment): Promise<void> {
+  const systemd = createServiceManager(env, tell)
   const unlock = await inDataFolder(config.dataFolder, async () => lockFolder(config.dataFolder))
   if (unlock === undefined) throw new CommandError(`Another voicemaild serves ${config.dataFolder} already.`)
   try {
@@ -21,17 +24,18 @@ export async function serve (config: Config, clock: Clock, { tell }: Output): Pr
       const app = await buildApp(config, data)
       const endUnused = endUnusedConnections(app.server)
       const stop = stopSignal()
-      await listen(() => app.listen({ host: config.host, port: config.port }), config)
-      tell(`voicemaild listens on ${listeningUrl(app)}`)
+      tell(`voicemaild listens on ${await listenWhere(app, config, inheritedSocket(env))}`)
       tell(`Data: ${config.dataFolder}`)
       tell(`Admin API key: ${data.keys.adminKeyFile ?? 'the setting ADMIN_API_KEY'}`)
       if (recovered.uploads + recovered.removals > 0) {
         tell(`Ended what was cut off: ${recovered.uploads} uploads, ${recovered.removals} deletions`)
       }
       if (recovered.failed.length > 0) tell(`The disk does not let go of ${recovered.failed.length} files; the next start tries again`)
+      systemd.ready()
       const stopLooking = new AbortController()
       const looked = lookAround(config, data, app.log, stopLooking.signal)
       await stop
+      systemd.stopping()
       stopLooking.abort()
       endUnused()
       await app.close()
@@ -62,14 +66,5 @@ async function stopSignal (): Promise<void> {
     await Promise.race(['SIGTERM', 'SIGINT'].map(async name => await once(process, name, listening)))
   } finally {
     listening.abort()
-  }
-}
-
-async function listen (start: () => Promise<unknown>, { host, port }: Config): Promise<void> {
-  try {
-    await start()
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : 'an error'
-    throw new CommandError(`HOST and PORT: cannot listen on ${host}:${port} (${code}).`)
   }
 }
