@@ -25,11 +25,11 @@ export interface Data {
   close: () => Promise<void>
 }
 
-/** Opens the data folder, making what is missing: folders (0700), database, keys (0600). Throws CommandError where it cannot. */
+/** Opens the data folder, making what is missing: folders (0700), database, keys (0600); audio is opened to the group where nginx sends it. Throws CommandError where it cannot. */
 export async function openData (config: Config, clock: Clock): Promise<Data> {
-  const { dataFolder, durability } = config
+  const { dataFolder, durability, accelPrefix } = config
   return await inDataFolder(dataFolder, async () => {
-    const audioStore = await openAudioStore({ dataFolder, durability })
+    const audioStore = await openAudioStore({ dataFolder, durability, groupReads: accelPrefix !== undefined })
     const keys = openKeys(config)
     const database = openDatabase(dataFolder, { durability })
     return {

@@ -8,6 +8,7 @@ import { readVersion } from '../installation.js'
 import { accountQuota, addAccount, importAccountFile, listAccounts, removeAccount, showAccount, type Limit } from './account.js'
 import { withData } from './data.js'
 import { addKey, checkNewKey, listKeys, removeKey } from './key.js'
+import { printNginxConfig } from './nginx-config.js'
 import { CommandError, UsageError, type Output } from './output.js'
 import { serve } from './serve.js'
 import { backUpData, checkData, restoreData, sweepData } from './upkeep.js'
@@ -79,6 +80,10 @@ export async function runProgram ({ args, env, clock, output }: ProgramOptions):
     .action(async (dir: string, options) => { exitCode = await restoreData(config(), output, dir, options) ? 0 : 1 })
   program.command('sweep').description('remove expired slots, and voicemails past their retention').option('--dry-run', 'tell what would go').option('--json', 'for scripts')
     .action(async options => { await sweepData(config(), clock, output, options) })
+  program.command('nginx-config').description('print a site of nginx in front of this server')
+    .option('--server-name <name>', 'its host name, instead of that of PUBLIC_URL')
+    .option('--certificate <file>', 'its certificate with the chain, PEM').option('--certificate-key <file>', 'the key of it, PEM')
+    .action(options => { printNginxConfig(config(), output, options) })
 
   for (const command of [program, account, key].flatMap(group => [group, ...group.commands])) {
     command.configureOutput({ outputError: text => { output.tell(`voicemaild: ${explainUsage(text, command)}`) } })

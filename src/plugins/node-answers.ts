@@ -5,17 +5,22 @@ import { AppError } from '../errors.js'
 import { problemOf } from './problems.js'
 
 /** What a recorder's connection may idle (60 s, measured), and a little more. */
-const KEEP_ALIVE_TIMEOUT_MS = 75_000
+export const KEEP_ALIVE_TIMEOUT_MS = 75_000
 const HEADERS_TIMEOUT_MS = 30_000
 /** On which nothing moves, in either direction: a download that nobody reads any more. A player that goes on asks for the rest. */
 const STALLED_TIMEOUT_MS = 300_000
 
+/** For how long nothing may move on a connection. */
+export function stalledTimeoutMs ({ idleTimeoutMs }: { idleTimeoutMs: number }): number {
+  return Math.max(STALLED_TIMEOUT_MS, 2 * idleTimeoutMs)
+}
+
 /** Limits of Node's server. The bodies of uploads take the time they need; who falls silent is cut off elsewhere. */
-export function limitServer (server: Server, { idleTimeoutMs }: { idleTimeoutMs: number }): void {
+export function limitServer (server: Server, pace: { idleTimeoutMs: number }): void {
   server.keepAliveTimeout = KEEP_ALIVE_TIMEOUT_MS
   server.headersTimeout = HEADERS_TIMEOUT_MS
   server.requestTimeout = 0
-  server.timeout = Math.max(STALLED_TIMEOUT_MS, 2 * idleTimeoutMs)
+  server.timeout = stalledTimeoutMs(pace)
   server.maxHeadersCount = 100
 }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
-import { access, mkdir, readdir } from 'node:fs/promises'
+import { access, chmod, mkdir, readdir, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Readable } from 'node:stream'
 import { customAlphabet } from 'nanoid'
@@ -59,6 +59,8 @@ export interface AudioStoreOptions {
   dataFolder: string
   /** `full` syncs file and folder before `commit`; `relaxed` leaves that to the operating system. */
   durability: 'full' | 'relaxed'
+  /** Whether the group of this process may read what is stored: nginx, where it sends the files. Unless given nobody else may. */
+  groupReads?: boolean
 }
 
 /**
@@ -74,19 +76,25 @@ const NAME = /^[0-9a-z]{24}$/
 const FILES_IN_A_ROW = 256
 
 /** Opens the folders `incoming` and `audio` of a data folder, making what is missing. */
-export async function openAudioStore ({ dataFolder, durability }: AudioStoreOptions): Promise<AudioStore> {
+export async function openAudioStore ({ dataFolder, durability, groupReads = false }: AudioStoreOptions): Promise<AudioStore> {
   const { incomingFolder, audioFolder, incomingPath, relativePath, audioPath } = layoutOf(dataFolder)
   const syncFolder: FolderSync = durability === 'full' ? createFolderSync() : async () => {}
   const newName = createNames()
 
   await mkdir(incomingFolder, { recursive: true, mode: 0o700 })
   await mkdir(audioFolder, { recursive: true, mode: 0o700 })
+  if (groupReads) {
+    // Through the data folder, where the names of other files are not for the group to list.
+    await allow(dataFolder, 0o010)
+    await allow(audioFolder, 0o050)
+  }
 
   const gather = createGathering()
   const lend = createLending()
 
   async function writeIncoming (fileName: string, chunks: AsyncIterable<Uint8Array>): Promise<WrittenFile> {
     const fd = await disk.open(incomingPath(fileName), 'wx', 0o600)
+    if (groupReads) disk.openToGroup(fd)
     const gathered = gather(async pieces => { await disk.write(fd, pieces) })
     try {
       const hash = createHash('sha256')
@@ -113,6 +121,7 @@ export async function openAudioStore ({ dataFolder, durability }: AudioStoreOpti
     for (const isKnown of [lastingFolders.has(folder), false]) {
       if (!isKnown) {
         await mkdir(folder, { recursive: true, mode: 0o700 })
+        if (groupReads) await allow(folder, 0o050)
         await syncFolder(audioFolder)
         lastingFolders.add(folder)
       }
@@ -243,6 +252,12 @@ function createNames (): () => string {
     left -= 1
     return shard + randomName()
   }
+}
+
+/** Adds permissions to a folder's. What the operator has given already is left alone: the folder may be another's. */
+async function allow (folder: string, bits: number): Promise<void> {
+  const { mode } = await stat(folder)
+  if ((mode & bits) !== bits) await chmod(folder, mode & 0o7777 | bits)
 }
 
 async function unlinkIfThere (path: string): Promise<void> {
