@@ -4,6 +4,7 @@ import { IDLE_MEMORY, UPLOAD_MEMORY } from './scenes/memory.js'
 import { EMPTY_START } from './scenes/start.js'
 import { FLOOR, NODE_FLOOR, UNSYNCED_FLOOR } from './floor/contenders.js'
 import { downloadName, rangeName } from './scenes/downloads.js'
+import { ACCELERATED, proxyName } from './scenes/nginx.js'
 import { FEW_NAME, GROWTH, MANY, MANY_START } from './scenes/growth.js'
 import { LIST, ONE, PAGE_LIST, SLOT_PEER, SLOTS, UNSYNCED_SLOT_PEER } from './scenes/json.js'
 import { uploadName } from './scenes/uploads.js'
@@ -57,6 +58,7 @@ export const GOALS: readonly Goal[] = [
     faster(downloadName('2 MB', connections), 1.5, nodeHttp.name, [MEMORY_PEER])
   ]),
   ...(['40 KB', '200 KB', '2 MB'] as const).map(size => faster(rangeName(size, 16), 1.5, nodeHttp.name, [MEMORY_PEER])),
+  cheaper(proxyName('download'), 0.5, 'voicemaild', [], ACCELERATED),
   faster(SLOTS, 4, SLOT_PEER, [UNSYNCED_SLOT_PEER]),
   cheaper(LIST, 1.5, MEMORY_PEER, [KEYED_PEER]),
   cheaper(PAGE_LIST, 1.5, MEMORY_PEER, [KEYED_PEER]),

@@ -14,6 +14,7 @@ import { downloadScene } from './scenes/downloads.js'
 import { growthScene } from './scenes/growth.js'
 import { listScene, slotScene } from './scenes/json.js'
 import { memoryScene } from './scenes/memory.js'
+import { proxyScene } from './scenes/nginx.js'
 import type { Props, Scene } from './scenes/scene.js'
 import { startScene } from './scenes/start.js'
 import { uploadScene, type Cell } from './scenes/uploads.js'
@@ -124,6 +125,7 @@ function contestScenesOf (props: Props): Scene[] {
   return [
     ...uploads.map(cells => uploadScene(props, cells)),
     downloadScene(props),
+    ...props.isQuick ? [] : [proxyScene(props)],
     slotScene(props),
     listScene(props)
   ]

@@ -39,7 +39,7 @@ export function nginxSite (config: Config, options: NginxOptions): string {
 #
 # voicemaild has to be told of it by these settings:
 #   PUBLIC_URL=${config.publicUrl ?? `https://${serverName}`}
-#   TRUST_PROXY=${'path' in config.listen ? 'true' : '127.0.0.1'}${'path' in config.listen ? '   (who comes through the Unix socket has no address)' : ''}
+#   TRUST_PROXY=${'path' in config.listen ? 'true   (who comes through the Unix socket has no address)' : '127.0.0.1'}
 ${config.accelPrefix === undefined ? '' : `#   X_ACCEL_PREFIX=${config.accelPrefix}
 # and nginx's workers have to be in the group of voicemaild: adduser www-data voicemaild, and restart nginx.
 `}

@@ -140,8 +140,9 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
           noteAccess()
           metrics.download(last - first + 1)
           if (deps.accelPrefix !== undefined && nginxAgrees(headers, range, validators.etag)) {
-            // nginx says of its own that it has ranges.
-            return await reply.removeHeader('accept-ranges').header('x-accel-redirect', deps.accelPrefix + voicemails.relativePath(voicemail)).send()
+            // nginx adds its own to a whole file.
+            if (range.kind === 'whole') reply.removeHeader('accept-ranges')
+            return await reply.header('x-accel-redirect', deps.accelPrefix + voicemails.relativePath(voicemail)).send()
           }
           reply.header('content-length', last - first + 1)
           isOpen = false

@@ -1,7 +1,9 @@
-import { readdir, readFile, rename, chmod, stat } from 'node:fs/promises'
+import { execFile } from 'node:child_process'
 import { once } from 'node:events'
-import { join } from 'node:path'
+import { chmod, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import type { ClientHttp2Session, IncomingHttpHeaders } from 'node:http2'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
 import t from 'tap'
 import { nginxSite } from '../../src/commands/nginx-config.js'
 import { readConfig } from '../../src/config.js'
@@ -257,17 +259,17 @@ t.test('a refusal is our problem, while 20 MB are still being sent too, and leav
     t.match((await service.call('GET', `/accounts/${accountId}/voicemails/${id}`)).body, { status: 'pending', failure: { code } }, 'the slot knows why')
     await nothingKept(t, service, accountId)
   }
-  const session = await nginx.http2()
+  // Node's own client loses an answer that comes before the end of what it sends over HTTP/2; curl is made with the library that the recorder has.
   const { path } = await service.openSlot(accountId)
-  const answer = await overHttp2(session, 'PUT', path, { 'content-length': String(big.length) }, big)
-  t.match(answer, { status: 413, body: { code: 'upload_too_large' } }, 'over HTTP/2')
+  const file = join(service.dataFolder, '..', 'big.wav')
+  await writeFile(file, big)
+  const { stdout } = await promisify(execFile)('curl', ['-sk', '--http2', '-w', '\n%{http_version} %{http_code}', '-T', file, nginx.url + path])
+  t.match(stdout, /"code":"upload_too_large".*\n2 413$/, 'over HTTP/2')
   await nothingKept(t, service, accountId)
 })
 
 async function overHttp2 (session: ClientHttp2Session, method: string, path: string, headers: Record<string, string>, body?: Buffer): Promise<{ status: number, body: Json }> {
   const stream = session.request({ ':method': method, ':path': path, ...headers }, { endStream: body === undefined })
-  // nginx may ask a sender to stop when it has answered.
-  stream.on('error', () => {})
   if (body !== undefined) stream.end(body)
   const [answer] = await once(stream, 'response') as [IncomingHttpHeaders & { ':status': number }]
   let text = ''
