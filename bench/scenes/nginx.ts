@@ -14,14 +14,16 @@ export const proxyName = (what: 'upload' | 'download'): string => `behind nginx,
 const CONNECTIONS = 16
 const FILES = 200
 const UPLOADS = 1000
+/** Room on the disk is kept for thousands of slots. */
+const SETTINGS = { maxUploadBytes: 250_000 }
 
 /** What nginx in front costs, and gains: the CPU is that of both. */
 export function proxyScene ({ stage, audio, seconds, rounds }: Props): Scene {
   const sound = audio['200 KB']
   const kinds = [
-    [undefined, async folder => await startVoicemaild(stage, folder)],
-    [PROXIED, async folder => await startBehindNginx(stage, folder, {})],
-    [ACCELERATED, async folder => await startBehindNginx(stage, folder, { X_ACCEL_PREFIX: '/protected-audio/' })]
+    [undefined, async folder => await startVoicemaild(stage, folder, SETTINGS)],
+    [PROXIED, async folder => await startBehindNginx(stage, folder, SETTINGS)],
+    [ACCELERATED, async folder => await startBehindNginx(stage, folder, SETTINGS, '/protected-audio/')]
   ] as const satisfies Array<readonly [string | undefined, (folder: string) => Promise<ServerProcess>]>
 
   return {
@@ -33,7 +35,7 @@ export function proxyScene ({ stage, audio, seconds, rounds }: Props): Scene {
       for (const [name = 'voicemaild', start] of kinds) {
         const folder = stage.newFolder(name)
         const account = await makeDataFolder(folder)
-        const slots = addSlots(folder, account, slotCount)
+        const slots = addSlots(folder, account, slotCount, SETTINGS.maxUploadBytes)
         const server = await start(folder)
         contestants.push({ name, server, slots, paths: await addVoicemails(server, account, sound.bytes, FILES) })
       }

@@ -40,9 +40,7 @@ export function nginxSite (config: Config, options: NginxOptions): string {
 # voicemaild has to be told of it by these settings:
 #   PUBLIC_URL=${config.publicUrl ?? `https://${serverName}`}
 #   TRUST_PROXY=${'path' in config.listen ? 'true   (who comes through the Unix socket has no address)' : '127.0.0.1'}
-${config.accelPrefix === undefined ? '' : `#   X_ACCEL_PREFIX=${config.accelPrefix}
-# and nginx's workers have to be in the group of voicemaild: adduser www-data voicemaild, and restart nginx.
-`}
+${config.accelPrefix === undefined ? '' : accelSettings(config.accelPrefix)}
 # Idle connections to voicemaild are given up before it closes them (after ${KEEP_ALIVE_TIMEOUT_MS / 1000} s), so that no request goes into one that ends.
 upstream voicemaild {
   server ${upstreamOf(config.listen)};
@@ -142,6 +140,12 @@ server {
     proxy_pass http://voicemaild;
   }
 ${config.accelPrefix === undefined ? '' : accelLocations(config.accelPrefix, join(config.dataFolder, 'audio'))}}
+`
+}
+
+function accelSettings (prefix: string): string {
+  return `#   X_ACCEL_PREFIX=${prefix}
+# and nginx's workers have to be in the group of voicemaild: adduser www-data voicemaild, and restart nginx.
 `
 }
 

@@ -19,6 +19,8 @@ export async function serve (config: Config, clock: Clock, { tell }: Output, env
   if (unlock === undefined) throw new CommandError(`Another voicemaild serves ${config.dataFolder} already.`)
   try {
     const data = await openData(config, clock)
+    // From here on files are made by those alone who say whether the group may read them: audio, where nginx sends it.
+    if (config.accelPrefix !== undefined) process.umask(0o027)
     try {
       const recovered = await recover(data)
       const app = await buildApp(config, data)

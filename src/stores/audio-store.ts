@@ -93,8 +93,7 @@ export async function openAudioStore ({ dataFolder, durability, groupReads = fal
   const lend = createLending()
 
   async function writeIncoming (fileName: string, chunks: AsyncIterable<Uint8Array>): Promise<WrittenFile> {
-    const fd = await disk.open(incomingPath(fileName), 'wx', 0o600)
-    if (groupReads) disk.openToGroup(fd)
+    const fd = await disk.open(incomingPath(fileName), 'wx', groupReads ? 0o640 : 0o600)
     const gathered = gather(async pieces => { await disk.write(fd, pieces) })
     try {
       const hash = createHash('sha256')

@@ -45,8 +45,6 @@ export const disk = {
     const { bavail, bsize } = fs.statfsSync(folder)
     return bavail * bsize
   },
-  /** Lets the group read a file, whatever the umask was. */
-  openToGroup: (fd: number): void => { fs.fchmodSync(fd, 0o640) },
   close: (fd: number): void => { fs.closeSync(fd) }
 }
 

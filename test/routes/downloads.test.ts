@@ -253,19 +253,32 @@ t.test('where nginx sends the bytes it is told which, and that only', async t =>
   const service = await startAt(t, Date.now, { settings: { X_ACCEL_PREFIX: '/protected-audio/' } })
   const { url, sha256 } = await store(service, wavOf(1000))
   const [name = ''] = await service.files()
-  for (const method of ['GET', 'HEAD']) {
-    const { status, headers, bytes } = await get(`${url}?download=1`, { range: 'bytes=0-1' }, method)
-    t.match({ status, size: bytes.length }, { status: 200, size: 0 })
-    t.match(Object.fromEntries(headers), {
-      'x-accel-redirect': `/protected-audio/${name.slice(0, 2)}/${name}`,
-      'content-type': 'audio/wav',
-      etag: `"${sha256}"`,
-      'last-modified': / GMT$/,
-      'cache-control': 'private',
-      'x-content-type-options': 'nosniff',
-      'content-disposition': /^attachment; filename="alice@/
-    }, method)
+  const about = {
+    'content-type': 'audio/wav',
+    etag: `"${sha256}"`,
+    'last-modified': / GMT$/,
+    'cache-control': 'private',
+    'x-content-type-options': 'nosniff',
+    'content-disposition': /^attachment; filename="alice@/
   }
+  for (const [range, wanted] of [[{}, 200], [{ range: 'bytes=0-1' }, 206], [{ range: 'bytes=-5', 'if-range': `"${sha256}"` }, 206]] as const) {
+    const { status, headers, bytes } = await get(`${url}?download=1`, range)
+    t.match({ status, size: bytes.length }, { status: wanted, size: 0 })
+    t.match(Object.fromEntries(headers), { ...about, 'x-accel-redirect': `/protected-audio/${name.slice(0, 2)}/${name}` })
+  }
+  for (const [method, asked, size] of [
+    ['HEAD', {}, 0],
+    ['GET', { 'if-match': '*' }, 1000],
+    ['GET', { 'if-unmodified-since': new Date().toUTCString() }, 1000],
+    ['GET', { range: 'bytes=5-2' }, 1000],
+    ['GET', { range: 'bytes=0-1', 'if-range': '"other"' }, 1000],
+    ['GET', { 'x-accel-failed': '1' }, 1000]
+  ] as const) {
+    const { status, headers, bytes } = await get(`${url}?download=1`, asked, method)
+    t.match({ status, size: bytes.length, redirect: headers.get('x-accel-redirect'), length: headers.get('content-length') }, { status: 200, size, redirect: null, length: '1000' }, 'what nginx would answer in its own way')
+    t.match(Object.fromEntries(headers), about)
+  }
+  t.match(await get(url, { range: 'bytes=1000-' }), { status: 416 })
   t.match(await get(url, { 'if-none-match': `"${sha256}"` }), { status: 304 })
   const { status, headers } = await get(url.slice(0, -3))
   t.match({ status, redirect: headers.get('x-accel-redirect') }, { status: 403, redirect: null })
