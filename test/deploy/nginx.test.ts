@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import type { ClientHttp2Session, IncomingHttpHeaders } from 'node:http2'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
@@ -213,7 +214,7 @@ t.test('nginx workers read what is stored from then on, and no secret; what they
 
 t.test('behind nginx a Unix socket is as good as a port, and a dead voicemaild is a 502 only as long as it is dead', async t => {
   const folder = t.testdir()
-  const settings = { LISTEN: join('/tmp', `vm-${process.pid}.sock`), PUBLIC_URL: `https://localhost:${await freePort()}`, DATA_DIR: join(folder, 'data'), MIN_FREE_DISK: '0', TRUST_PROXY: 'true', LOG_LEVEL: 'info' }
+  const settings = { LISTEN: join(tmpdir(), `voicemaild-${process.pid}.socket`), PUBLIC_URL: `https://localhost:${await freePort()}`, DATA_DIR: join(folder, 'data'), MIN_FREE_DISK: '0', TRUST_PROXY: 'true', LOG_LEVEL: 'info' }
   const first = await startServer(t, { cwd: folder, settings })
   const nginx = await startNginx(t, settings, folder)
   const headers = { 'x-api-key': (await readFile(join(settings.DATA_DIR, 'admin-api-key'), 'utf8')).trim(), 'content-type': 'application/json', 'x-forwarded-for': '203.0.113.9' }
