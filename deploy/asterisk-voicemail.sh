@@ -12,6 +12,8 @@ shopt -s nullglob
 uploader=$(dirname -- "${BASH_SOURCE[0]}")/voicemail-upload
 spool=$("$uploader" --setting VOICEMAILD_ASTERISK_SPOOL) || exit 78
 domain=$("$uploader" --setting VOICEMAILD_DOMAIN) || exit 78
+settle_seconds=$("$uploader" --setting VOICEMAILD_SETTLE_SECONDS) || exit 78
+[[ $settle_seconds =~ ^[0-9]+$ ]] || exit 78
 
 say () {
   printf 'asterisk-voicemail: %s\n' "$1" >&2
@@ -20,7 +22,7 @@ say () {
 
 result=0
 upload_message () { # msgNNNN without an ending, the account
-  local recording='' candidate others=() caller code
+  local recording='' candidate others=() caller code age_seconds
   for candidate in "$1".*; do
     case $candidate in *.txt | *.slot) ;; *) others+=("$candidate") ;; esac
   done
@@ -31,6 +33,12 @@ upload_message () { # msgNNNN without an ending, the account
     say "$1 has no .wav, .WAV, .opus or .ogg: add wav to format= in voicemail.conf"
     result=65
     return
+  fi
+  # Once it is in the folder Asterisk still copies it to other mailboxes, mails it, or moves it to Urgent; that takes no seconds.
+  age_seconds=$(($(date +%s) - $(stat -c %Z "$1.txt" || echo 0)))
+  if [ "$age_seconds" -lt "$settle_seconds" ]; then
+    sleep "$((settle_seconds - age_seconds))"
+    [ -f "$recording" ] || return
   fi
   # `"Alice" <1001>`, `1001`, `"Alice"`, or `Unknown`: a name alone is no address.
   caller=$(sed -n '/^callerid=/{s///p;q}' "$1.txt")
