@@ -169,16 +169,20 @@ t.test('it tries again after no answer and after a 5xx, as often as the settings
 
 t.test('a recording whose answer was lost is one voicemail after the next run', async t => {
   let losing = true
-  const service: Service = await startService(t, { settings: { PUBLIC_URL: await between(t, () => service, ({ method, url = '' }, response) => {
-    if (method !== 'PUT' || !losing) return false
-    // Stored, but the sender never hears of it.
-    void (async () => {
-      const name = url.slice(url.lastIndexOf('/'))
-      await fetch(`${service.url}/uploads${name}`, { method: 'PUT', body: await sample('ok/pcm16-16k.wav') })
-      response.destroy()
-    })()
-    return true
-  }) } })
+  const service: Service = await startService(t, {
+    settings: {
+      PUBLIC_URL: await between(t, () => service, ({ method, url = '' }, response) => {
+        if (method !== 'PUT' || !losing) return false
+        // Stored, but the sender never hears of it.
+        void (async () => {
+          const name = url.slice(url.lastIndexOf('/'))
+          await fetch(`${service.url}/uploads${name}`, { method: 'PUT', body: await sample('ok/pcm16-16k.wav') })
+          response.destroy()
+        })()
+        return true
+      })
+    }
+  })
   const { id } = await service.addUser(TO)
   const { upload, left } = await spool(t, reaching(service))
   t.match(await upload('--to', TO, '--from', FROM, '--delete'), { code: 69 })
