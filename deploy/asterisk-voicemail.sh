@@ -24,10 +24,10 @@ result=0
 upload_message () { # msgNNNN without an ending, the account
   local recording='' candidate others=() caller code age_seconds
   for candidate in "$1".*; do
-    case $candidate in *.txt | *.slot) ;; *) others+=("$candidate") ;; esac
+    [[ $candidate == *.txt ]] || others+=("$candidate")
   done
   # Asterisk writes the text last, and it is removed last here: without a recording it is what an earlier run left.
-  [ "${#others[@]}" -gt 0 ] || { rm -f -- "$1".slot "$1".*.slot "$1.txt"; return; }
+  [ "${#others[@]}" -gt 0 ] || { rm -f -- "$1.txt"; return; }
   for candidate in "$1".wav "$1".WAV "$1".opus "$1".ogg; do [ -f "$candidate" ] && recording=$candidate && break; done
   if [ -z "$recording" ]; then
     say "$1 has no .wav, .WAV, .opus or .ogg: add wav to format= in voicemail.conf"
@@ -37,7 +37,8 @@ upload_message () { # msgNNNN without an ending, the account
   # Once it is in the folder Asterisk still copies it to other mailboxes, mails it, or moves it to Urgent; that takes no seconds.
   age_seconds=$(($(date +%s) - $(stat -c %Z "$1.txt" || echo 0)))
   if [ "$age_seconds" -lt "$settle_seconds" ]; then
-    sleep "$((settle_seconds - age_seconds))"
+    # A clock that was set back would make a long wait of it.
+    sleep "$((settle_seconds - (age_seconds > 0 ? age_seconds : 0)))"
     [ -f "$recording" ] || return
   fi
   # `"Alice" <1001>`, `1001`, `"Alice"`, or `Unknown`: a name alone is no address.
@@ -55,7 +56,7 @@ upload_message () { # msgNNNN without an ending, the account
 }
 
 upload_mailbox () { # its folder
-  local context mailbox host folder text
+  local context mailbox host folder text note message
   mailbox=$(basename -- "$1")
   context=$(basename -- "$(dirname -- "$1")")
   host=$domain
@@ -66,8 +67,13 @@ upload_mailbox () { # its folder
     [ -d "$folder" ] || continue
     # One at a time. The next one waits: what it was called for may have come after the first one looked.
     exec 8< "$folder"
-    flock --timeout 900 8 || { result=75; continue; }
+    flock --timeout 900 8 || { say "$folder is locked by another run"; result=75; continue; }
     for text in "$folder"/msg[0-9][0-9][0-9][0-9].txt; do upload_message "${text%.txt}" "sip:$mailbox@$host"; done
+    # What the uploader noted of messages that somebody else removed.
+    for note in "$folder"/.msg[0-9][0-9][0-9][0-9].*.slot; do
+      message=${note##*/.}
+      [ -e "$folder/${message%.slot}" ] || rm -f -- "$note"
+    done
     exec 8<&-
   done
 }

@@ -36,7 +36,7 @@ session = {
   streamFile = function () hung_up = os.getenv("SOUND") == nil end,
   recordFile = function (_, path)
     local from, to = io.open(os.getenv("SOUND"), "rb"), assert(io.open(path, "wb"))
-    to:write(from:read("a"))
+    to:write(from:read("*a"))
     to:close()
     hung_up = true
   end

@@ -50,6 +50,7 @@ loadmodule "tm.so"
 loadmodule "sl.so"
 loadmodule "pv.so"
 loadmodule "textops.so"
+modparam("tm", "fr_timer", 1000)
 include_file "${DEPLOY}kamailio-voicemail.cfg"
 request_route {
     if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
@@ -115,6 +116,9 @@ t.test('Kamailio sends a call that nobody took to voicemail, with the address th
     voicemail.send(answerTo(atVoicemail, '200 OK'), port)
     t.match(await alice.next(new RegExp(`^SIP/2\\.0 200 [^]*Call-ID: ${call}\r`)), /^SIP\/2\.0 200 OK/)
   }
+
+  alice.send(request({ to: 'sip:bob@sip.example.org', from: alice.port, call: 'silent' }), port)
+  t.match(await voicemail.next(/^INVITE [^]*Call-ID: silent\r/), /^INVITE sip:bob@sip\.example\.org SIP\/2\.0\r/, 'a phone that says nothing')
 
   alice.send(request({ to: 'sip:carol@sip.example.org', from: alice.port, call: 'offline' }), port)
   t.match(await voicemail.next(/^INVITE [^]*Call-ID: offline\r/), /^INVITE sip:carol@sip\.example\.org SIP\/2\.0\r/, 'who is not registered')

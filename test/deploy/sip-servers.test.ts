@@ -174,9 +174,11 @@ t.test('Asterisk: a message that is refused stays with its reason, and keeps no 
   await leave('users/1002/INBOX/msg0002', await recordings())
   await leave('users/4711/INBOX/msg0000', await recordings())
   await leave('users/9/INBOX/msg0000', await recordings())
+  await leave('users/9/INBOX/.msg0001.wav', { slot: Buffer.from('of a message that somebody else removed') })
   t.match(await sweep(), { code: 67, err: /415: [^]*msg0001 has no \.wav[^]*sip:4711@sip\.example\.org: the account was not found/ })
   t.equal((await voicemailsOf(service, id)).length, 1)
-  t.strictSame((await left()).filter(name => name.endsWith('.txt')), ['users/1002/INBOX/msg0000.txt', 'users/1002/INBOX/msg0001.txt', 'users/4711/INBOX/msg0000.txt', 'users/9/INBOX/msg0000.txt'])
+  t.strictSame((await left()).filter(name => name.endsWith('.slot')), ['users/1002/INBOX/.msg0000.wav.slot'], 'nothing that Asterisk takes for a message')
+  t.strictSame((await left()).filter(name => /msg[0-9]+\.txt$/.test(name)), ['users/1002/INBOX/msg0000.txt', 'users/1002/INBOX/msg0001.txt', 'users/4711/INBOX/msg0000.txt', 'users/9/INBOX/msg0000.txt'])
 })
 
 t.test('Asterisk: a quota that is reached keeps what is for that account only', async t => {

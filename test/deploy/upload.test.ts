@@ -186,7 +186,7 @@ t.test('a recording whose answer was lost is one voicemail after the next run', 
   const { id } = await service.addUser(TO)
   const { upload, left } = await spool(t, reaching(service))
   t.match(await upload('--to', TO, '--from', FROM, '--delete'), { code: 69 })
-  t.strictSame(await left(), ['hello.wav', 'hello.wav.slot'])
+  t.strictSame(await left(), ['.hello.wav.slot', 'hello.wav'])
   losing = false
   t.match(await upload('--to', TO, '--from', FROM, '--delete'), { code: 0 })
   t.strictSame(await left(), [])
@@ -227,7 +227,7 @@ t.test('a recording that is too large, a quota and a full disk are told apart', 
   await small.addUser(TO)
   const large = await spool(t, reaching(small))
   t.match(await large.upload('--to', TO, '--from', FROM, '--delete'), { code: 65, err: /413: / })
-  t.strictSame((await large.left())[0], 'hello.wav')
+  t.strictSame(await large.left(), ['.hello.wav.slot', 'hello.wav'])
 
   for (const [name, value] of [['MIN_FREE_DISK', String(Number.MAX_SAFE_INTEGER)], ['ACCOUNT_QUOTA_BYTES', '1000']] as const) {
     const full = await startService(t, { settings: { [name]: value, DATA_DIR: join(t.testdirName, name) } })
@@ -268,7 +268,7 @@ t.test('an answer that is not voicemaild\'s deletes nothing', async t => {
   })
   const { upload, left } = await spool(t, reaching({ ...service, url }))
   t.match(await upload('--to', TO, '--from', FROM, '--delete'), { code: 75, err: /not that of a voicemail stored/ })
-  t.strictSame(await left(), ['hello.wav', 'hello.wav.slot'])
+  t.strictSame(await left(), ['.hello.wav.slot', 'hello.wav'])
   const elsewhere = await spool(t, reaching({ ...service, url: await serve(t, (_request, response) => { response.writeHead(404).end('<html>') }) }))
   t.match(await elsewhere.upload('--to', TO, '--from', FROM), { code: 69 }, 'a 404 of another server says nothing of an account')
 })
