@@ -115,6 +115,10 @@ t.test('whatever a caller says of itself is an address that is well-formed, and 
 t.test('the address of who is called goes into a URL and cannot leave its place there', async t => {
   const service = await startService(t)
   const { upload, left } = await spool(t, reaching(service))
+  // All of this may stand in the user part of a SIP URI (RFC 3261 section 25.1), an escape too.
+  const odd = await service.addUser("sip:a/b?c;d=e&f$g+h,i*j'k(l)%23@sip.example.org")
+  t.match(await upload('--to', "sip:a/b?c;d=e&f$g+h,i*j'k(l)%23@sip.example.org", '--from', FROM), { code: 0 })
+  t.equal((await voicemailsOf(service, odd.id)).length, 1)
   for (const to of ['../../../health/live@x.example.org', 'bob@sip.example.org/../../../ping?', 'bob@sip.example.org#', '"$(id)"@sip.example.org', 'bob%40@sip.example.org']) {
     t.match(await upload('--to', to, '--from', FROM), { code: 67, err: /404: / }, to)
   }
