@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { readdir, writeFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Json, Service } from '../helper.js'
@@ -54,9 +54,4 @@ export async function voicemailsOf (service: Service, accountId: number): Promis
   return await Promise.all(body.reverse().map(async ({ sip_from: from, content_type: type, download_url: url }) => (
     { from, type, bytes: Buffer.from(await (await fetch(url)).arrayBuffer()) }
   )))
-}
-
-/** The text of a file, for what a script left. */
-export async function textOf (path: string): Promise<string> {
-  return await readFile(path, 'utf8')
 }
