@@ -1,5 +1,7 @@
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+import { TlsServer } from '../plugins/tls-server.js'
 
 /**
  * Node's `close` waits for connections on which no request has come yet (browsers and balancers open some in advance), and for
@@ -9,7 +11,9 @@ import type { Socket } from 'node:net'
 export function endUnusedConnections (server: Server): () => void {
   const unused = new Set<Socket>()
   let isClosing = false
-  server.on('connection', (socket: Socket) => {
+  server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', (socket: Socket) => {
+    // HTTP/2 has a word for it, and closing the server says it.
+    if (socket instanceof TLSSocket && socket.alpnProtocol === 'h2') return
     unused.add(socket)
     socket.once('close', () => { unused.delete(socket) })
   })
