@@ -1,6 +1,8 @@
 import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import { AppError } from '../errors.js'
+import { TlsServer } from './tls-server.js'
 
 export interface StoppingOptions {
   /** How long requests under way may take to finish. */
@@ -31,7 +33,9 @@ export function stopInOrder (app: FastifyInstance, { timeoutMs, settled }: Stopp
       done(new AppError('shutting_down', 'This server is stopping.', { headers: { connection: 'close', 'retry-after': '5' } }))
     }
   })
-  app.server.on('connection', (socket: Socket) => {
+  app.server.on(app.server instanceof TlsServer ? 'secureConnection' : 'connection', (socket: Socket) => {
+    // HTTP/2 has a word for it, and closing the server says it.
+    if (socket instanceof TLSSocket && socket.alpnProtocol === 'h2') return
     unused.add(socket)
     socket.once('close', () => { unused.delete(socket) })
   })

@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import contentDisposition from 'content-disposition'
 import { LRUCache } from 'lru-cache'
@@ -14,6 +15,7 @@ import type { StoredVoicemail } from '../domain/stored-voicemail.js'
 import type { Uploads } from '../domain/uploads.js'
 import type { Voicemails } from '../domain/voicemails.js'
 import { AppError } from '../errors.js'
+import { streamOf } from '../plugins/http2-stream.js'
 import type { Metrics } from '../plugins/metrics.js'
 import { Voicemail } from '../schemas/voicemail.js'
 import type { Json } from './json.js'
@@ -139,12 +141,18 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
           const [first, last] = range.kind === 'part' ? [range.firstByte, range.lastByte] : [0, file.fileBytes - 1]
           reply.headers(about).header('content-length', last - first + 1)
           if (range.kind === 'part') reply.code(206).header('content-range', `bytes ${first}-${last}/${file.fileBytes}`)
-          if (request.method === 'HEAD') return await reply.send()
+          const stream = streamOf(request.raw)
+          if (request.method === 'HEAD' || stream?.destroyed === true) return await reply.send()
           isOpen = false
           noteAccess()
           metrics.download(last - first + 1)
           const { body, giveBack } = file.read(first, last)
-          reply.raw.once('close', giveBack)
+          reply.raw.once('close', () => {
+            // Fastify does not see that a stream of HTTP/2 was closed before the answer began.
+            if (stream !== undefined && body instanceof Readable) body.destroy()
+            // What a stream that was broken off had still to send may wait in its connection.
+            if (stream?.writableFinished ?? true) giveBack()
+          })
           return await reply.send(body)
         } finally {
           if (isOpen) file.close()
