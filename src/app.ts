@@ -25,6 +25,8 @@ import { useSchemas } from './plugins/schema-compilers.js'
 import { addSecurityHeaders } from './plugins/security-headers.js'
 import { stopInOrder } from './plugins/stopping.js'
 import { sweepRegularly } from './plugins/sweeping.js'
+import { createTls } from './plugins/tls.js'
+import { TlsServer } from './plugins/tls-server.js'
 import { drainUnreadBodies } from './plugins/unread-body.js'
 import { accountRoutes, ownAccountRoutes } from './routes/accounts.js'
 import { apiKeyRoutes } from './routes/api-keys.js'
@@ -66,6 +68,7 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
   const access = createAccessRecord(deps)
 
   const socketAnswers = createSocketAnswers()
+  const tls = config.tls && createTls(config.tls)
   const app = fastify({
     logger: { level: config.logLevel, base: null, stream: deps.logStream ?? gatherLines(text => { process.stdout.write(text) }) },
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
@@ -78,9 +81,11 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
     frameworkErrors: answerUnrouted,
     clientErrorHandler: socketAnswers.answerUnparsable,
     // stopInOrder answers in our words.
-    return503OnClosing: false
+    return503OnClosing: false,
+    ...tls !== undefined && { serverFactory: tls.serverFactory }
   })
   limitServer(app.server, config.pace)
+  tls?.renewRegularly(app)
   socketAnswers.watch(app.server)
   takeJson(app)
   useSchemas(app)
@@ -128,5 +133,5 @@ export function listeningUrl ({ server }: Pick<App, 'server'>): string {
   const address = server.address()
   if (address === null || typeof address === 'string') return ''
   const host = address.address === '::' || address.address === '0.0.0.0' ? 'localhost' : address.address
-  return `http://${host.includes(':') ? `[${host}]` : host}:${address.port}`
+  return `${server instanceof TlsServer ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${address.port}`
 }

@@ -4,6 +4,7 @@ import { isIP } from 'node:net'
 import { resolve } from 'node:path'
 import { Ajv } from 'ajv'
 import { Type, type Static, type TSchema } from 'typebox'
+import { CertificateError, readCertificate } from './certificate.js'
 
 const DAY_SECONDS = 86_400
 
@@ -24,6 +25,8 @@ export const Settings = Type.Object({
   PORT: number('The TCP port to listen on; 0 takes any free one.', '', 0, 65_535, 8080),
   LISTEN: text('A Unix socket to listen on, in place of HOST and PORT; PUBLIC_URL is needed then.', 'an absolute path of at most 107 characters of ASCII without blanks', { pattern: '^/[!-~]{0,105}[!-.0-~]$' }),
   PUBLIC_URL: text('What signed URLs begin with: the address that recorders and listeners reach, a proxy\'s where there is one. Default: the listening address.', 'an http or https URL without query and fragment', { pattern: '^https?://[^/?#\\s]+(/[^?#\\s]*)?$' }),
+  TLS_CERT_FILE: text('A file with a certificate and its chain in PEM, for HTTPS in this process; plain HTTP without it.', 'a path', { minLength: 1 }),
+  TLS_KEY_FILE: text('The file with its private key in PEM, without a passphrase.', 'a path', { minLength: 1 }),
   DATA_DIR: Type.String({ description: 'The folder of the data.', expected: 'a path', minLength: 1, default: 'storage' }),
   ADMIN_API_KEY: key('The admin API key, instead of the one that is made in the data folder.'),
   MAX_UPLOAD_SIZE: number('The largest voicemail. A Flexisip recorder takes no calls below 12582840.', 'bytes', 1024, 2_147_483_647, 15_000_000),
@@ -73,6 +76,7 @@ export function readConfig (env: Readonly<Record<string, string | undefined>>) {
   return Object.freeze({
     listen: Object.freeze(settings.LISTEN === undefined ? { host: settings.HOST, port: settings.PORT } : { path: settings.LISTEN }),
     publicUrl: settings.PUBLIC_URL?.replace(/\/+$/, ''),
+    tls: readTls(settings),
     dataFolder: resolve(settings.DATA_DIR),
     adminKey: settings.ADMIN_API_KEY,
     uploadUrlTtlMs: settings.UPLOAD_URL_TTL * 1000,
@@ -136,6 +140,19 @@ function isTrustProxy (value: string): boolean {
     const version = isIP(address)
     return version !== 0 && (bits === undefined || (Number(bits) >= 1 && Number(bits) <= (version === 4 ? 32 : 128)))
   })
+}
+
+function readTls ({ TLS_CERT_FILE: certFile, TLS_KEY_FILE: keyFile }: Static<typeof Settings>) {
+  const expected = { cert: 'a file with a certificate in PEM, and its chain', key: 'a file with the private key of the certificate in PEM, without a passphrase' }
+  const wrong = (file: keyof typeof expected, found: string): SettingError => new SettingError(`TLS_${file.toUpperCase()}_FILE`, found, expected[file])
+  if (certFile === undefined && keyFile === undefined) return undefined
+  if (certFile === undefined) throw wrong('cert', 'none beside TLS_KEY_FILE')
+  if (keyFile === undefined) throw wrong('key', 'none beside TLS_CERT_FILE')
+  try {
+    return Object.freeze({ certFile, keyFile, certificate: readCertificate({ certFile, keyFile }) })
+  } catch (error) {
+    throw error instanceof CertificateError ? wrong(error.file, error.found) : error
+  }
 }
 
 function readJwt ({ JWT_SECRET: secret, JWT_PUBLIC_KEY_FILE: file, JWT_ISSUER: issuer, JWT_AUDIENCE: audience }: Static<typeof Settings>) {

@@ -1,10 +1,13 @@
 import { generateKeyPairSync, sign, verify } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { Ajv } from 'ajv'
 import fastify from 'fastify'
 import t from 'tap'
 import { readConfig, SettingError, Settings } from '../src/config.js'
+import { makeCertificate } from './certificates.js'
 
+const TLS_FILES = await makeCertificate(t.testdir({}))
 const SECRET = 'correct-horse-battery-staple-0123'
 
 function messageOf (env: Record<string, string>): string {
@@ -26,6 +29,7 @@ t.test('without any setting the defaults of the contract hold', async t => {
   t.strictSame({ ...readConfig({}) }, {
     listen: { host: '127.0.0.1', port: 8080 },
     publicUrl: undefined,
+    tls: undefined,
     dataFolder: resolve('storage'),
     adminKey: undefined,
     uploadUrlTtlMs: 3_600_000,
@@ -60,6 +64,8 @@ t.test('every setting is read, times from seconds', async t => {
     HOST: '::1',
     PORT: '0',
     PUBLIC_URL: 'https://voicemail.example.org',
+    TLS_CERT_FILE: TLS_FILES.certFile,
+    TLS_KEY_FILE: TLS_FILES.keyFile,
     DATA_DIR: 'elsewhere',
     ADMIN_API_KEY: `admin-${SECRET}`,
     MAX_UPLOAD_SIZE: '2147483647',
@@ -91,6 +97,7 @@ t.test('every setting is read, times from seconds', async t => {
   t.strictSame({ ...config }, {
     listen: { host: '::1', port: 0 },
     publicUrl: 'https://voicemail.example.org',
+    tls: { ...TLS_FILES, certificate: { cert: readFileSync(TLS_FILES.certFile, 'utf8'), key: readFileSync(TLS_FILES.keyFile, 'utf8') } },
     dataFolder: resolve('elsewhere'),
     adminKey: `admin-${SECRET}`,
     uploadUrlTtlMs: 60_000,

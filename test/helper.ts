@@ -1,9 +1,11 @@
-import { readdir } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Agent, fetch as undiciFetch } from 'undici'
 import { buildApp, listeningUrl, type App } from '../src/app.js'
 import { openData, type Data } from '../src/commands/data.js'
 import { readConfig } from '../src/config.js'
 import { recover } from '../src/domain/recovery.js'
+import { makeCertificate } from './certificates.js'
 
 export * from './samples.js'
 
@@ -20,6 +22,16 @@ export interface ServiceOptions {
   clock?: () => number
   /** Changes the stores before the app is built, to put faults in. */
   meddle?: (data: Data) => void
+  /** What `call` asks with. */
+  fetch?: (url: string, init: { method: string, headers: Record<string, string>, body?: string }) => Promise<Pick<Response, 'status' | 'headers' | 'text'>>
+}
+
+/** A service that speaks TLS by itself, with HTTP/2 and HTTP/1.1. */
+export interface TlsService extends Service {
+  certFile: string
+  keyFile: string
+  /** The certificate, for clients to trust. */
+  ca: string
 }
 
 /** A service that listens on a free port of 127.0.0.1, with an admin's key and an account. */
@@ -46,7 +58,22 @@ export interface Answer { status: number, headers: Headers, body: Json }
 /** Whatever JSON.parse returns: a test asserts on it key by key. */
 export type Json = ReturnType<typeof JSON.parse>
 
-export async function startService (t: Testing, { settings = {}, clock = Date.now, meddle = () => {} }: ServiceOptions = {}): Promise<Service> {
+/** As `startService`, with a certificate beside its data folder. */
+export async function startTlsService (t: Testing, { settings = {}, ...options }: ServiceOptions = {}): Promise<TlsService> {
+  const folder = t.testdir()
+  const { certFile, keyFile } = await makeCertificate(folder)
+  const ca = await readFile(certFile, 'utf8')
+  const dispatcher = new Agent({ connect: { ca } })
+  const service = await startService(t, {
+    ...options,
+    settings: { DATA_DIR: join(folder, 'data'), TLS_CERT_FILE: certFile, TLS_KEY_FILE: keyFile, ...settings },
+    fetch: async (url, init) => await undiciFetch(url, { ...init, dispatcher })
+  })
+  t.teardown(async () => { await dispatcher.destroy() })
+  return { ...service, certFile, keyFile, ca }
+}
+
+export async function startService (t: Testing, { settings = {}, clock = Date.now, meddle = () => {}, fetch: ask = fetch }: ServiceOptions = {}): Promise<Service> {
   const dataFolder = settings['DATA_DIR'] ?? join(t.testdir(), 'data')
   const config = readConfig({ PORT: '0', LOG_LEVEL: 'trace', MIN_FREE_DISK: '0', ...settings, DATA_DIR: dataFolder })
   const data = await openData(config, clock)
@@ -59,7 +86,7 @@ export async function startService (t: Testing, { settings = {}, clock = Date.no
   const { adminKey } = data.keys
 
   const call: Service['call'] = async (method, path, body, headers = { 'x-api-key': adminKey }) => {
-    const response = await fetch(url + path, {
+    const response = await ask(url + path, {
       method,
       headers: body === undefined ? headers : { 'content-type': 'application/json', ...headers },
       ...body !== undefined && { body: JSON.stringify(body) }

@@ -29,6 +29,7 @@ export function nginxSite (config: Config, options: NginxOptions): string {
   if (publicUrl !== undefined && publicUrl.pathname !== '/') {
     throw new SettingError('PUBLIC_URL', JSON.stringify(config.publicUrl), 'a URL without a path: behind nginx voicemaild has a host of its own')
   }
+  if (config.tls !== undefined) throw new SettingError('TLS_CERT_FILE', 'a certificate', 'none, because behind nginx TLS is for nginx to speak')
   if (config.accelPrefix === '/') throw new SettingError('X_ACCEL_PREFIX', '"/"', 'a path below the root, which is taken')
   const port = publicUrl?.protocol === 'https:' && publicUrl.port !== '' ? publicUrl.port : '443'
   const { certificate = `/etc/letsencrypt/live/${serverName}/fullchain.pem`, certificateKey = `/etc/letsencrypt/live/${serverName}/privkey.pem` } = options

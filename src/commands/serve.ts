@@ -5,7 +5,6 @@ import type { Config } from '../config.js'
 import type { Clock } from '../domain/clock.js'
 import { recover } from '../domain/recovery.js'
 import { lockFolder } from '../stores/folder-lock.js'
-import { endUnusedConnections } from './closing.js'
 import { inDataFolder, openData, type Data } from './data.js'
 import { listenWhere } from './listening.js'
 import { CommandError, type Output } from './output.js'
@@ -24,7 +23,6 @@ export async function serve (config: Config, clock: Clock, { tell }: Output, env
     try {
       const recovered = await recover(data)
       const app = await buildApp(config, data)
-      const endUnused = endUnusedConnections(app.server)
       const stop = stopSignal()
       tell(`voicemaild listens on ${await listenWhere(app, config, inheritedSocket(env))}`)
       tell(`Data: ${config.dataFolder}`)
@@ -39,7 +37,6 @@ export async function serve (config: Config, clock: Clock, { tell }: Output, env
       await stop
       systemd.stopping()
       stopLooking.abort()
-      endUnused()
       await app.close()
       await looked
     } finally {

@@ -2,13 +2,14 @@ import { METHODS, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { AppError } from '../errors.js'
+import { streamOf } from './http2-stream.js'
 import { problemOf } from './problems.js'
 
 /** What a recorder's connection may idle (60 s, measured), and a little more. */
 export const KEEP_ALIVE_TIMEOUT_MS = 75_000
 const HEADERS_TIMEOUT_MS = 30_000
 /** On which nothing moves, in either direction: a download that nobody reads any more. A player that goes on asks for the rest. */
-const STALLED_TIMEOUT_MS = 300_000
+export const STALLED_TIMEOUT_MS = 300_000
 
 /** For how long nothing may move on a connection. */
 export function stalledTimeoutMs ({ idleTimeoutMs }: { idleTimeoutMs: number }): number {
@@ -37,7 +38,10 @@ export function createSocketAnswers (): SocketAnswers {
 
   return {
     watch: server => {
-      server.on('request', ({ socket }, response: ServerResponse) => {
+      server.on('request', (request, response: ServerResponse) => {
+        // Nothing is ever said past the streams.
+        if (streamOf(request) !== undefined) return
+        const { socket } = request
         const answers = underWay.get(socket) ?? new Set()
         underWay.set(socket, answers.add(response))
         response.once('close', () => { answers.delete(response) })
@@ -45,7 +49,9 @@ export function createSocketAnswers (): SocketAnswers {
     },
     answerUnparsable: (error, socket) => {
       const hasBegun = [...underWay.get(socket) ?? []].some(({ headersSent }) => headersSent)
-      if (hasBegun || socket.destroyed || !socket.writable || error.code === 'ECONNRESET') {
+      // An error of another kind is one of the connection: a handshake that failed, a client that is gone.
+      const isUnparsable = /^(HPE|ERR_HTTP)_/.test(error.code ?? '')
+      if (hasBegun || !isUnparsable || socket.destroyed || !socket.writable) {
         socket.destroy()
         return
       }

@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { streamOf } from './http2-stream.js'
 
 /** One line a request, when its answer is known and over, whether it reached anybody or not: `onResponse` runs for those only that did. */
 export function logRequests (app: FastifyInstance): void {
@@ -13,7 +14,7 @@ export function logRequests (app: FastifyInstance): void {
     if (!answered.has(request)) {
       answered.add(request)
       const log = (): void => { logRequest(request, reply, addresses.get(request)) }
-      if (reply.raw.closed) log()
+      if (streamOf(request.raw)?.destroyed ?? reply.raw.closed) log()
       else reply.raw.once('close', log)
     }
     done(null, payload)

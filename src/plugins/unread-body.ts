@@ -1,7 +1,10 @@
 import type { IncomingMessage } from 'node:http'
+import { constants, type ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import { PassThrough, type Readable } from 'node:stream'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import { streamOf } from './http2-stream.js'
+import { STALLED_TIMEOUT_MS } from './node-answers.js'
 
 /** How long a sender may go on after it has been answered. */
 const DRAIN_TIMEOUT_MS = 20_000
@@ -17,10 +20,16 @@ export function drainUnreadBodies (app: FastifyInstance, timeoutMs = DRAIN_TIMEO
   const closing = new WeakSet<Socket>()
   // What was sent behind such a body must not be processed any more: its sender could not be told.
   app.addHook('onRequest', (request, reply, done) => {
-    if (closing.has(request.raw.socket)) reply.hijack()
+    if (streamOf(request.raw) === undefined && closing.has(request.raw.socket)) reply.hijack()
     done()
   })
   app.addHook('onSend', (request, reply, payload, done) => {
+    const stream = streamOf(request.raw)
+    if (stream !== undefined) {
+      endStream(stream, reply, timeoutMs)
+      done(null, payload)
+      return
+    }
     if (request.raw.complete || request.raw.destroyed) {
       done(null, payload)
       return
@@ -51,4 +60,23 @@ function lingering (payload: string | Buffer, request: IncomingMessage, timeoutM
   request.once('end', end).once('close', end)
   answer.write(payload)
   return answer
+}
+
+/**
+ * Over HTTP/2 the answer ends at once, whatever its sender has still to send, and nobody else's stream is held up (RFC 9113 section 8.1). What
+ * would close a connection of HTTP/1.1 closes the stream alone; and so is one closed on which an answer does not move on, whatever
+ * else keeps its connection busy.
+ */
+function endStream (stream: ServerHttp2Stream, reply: FastifyReply, drainTimeoutMs: number): void {
+  const isCutOff = reply.hasHeader('connection')
+  reply.removeHeader('connection')
+  const isUnread = !(stream.endAfterHeaders || stream.readableEnded || stream.destroyed)
+  if (isUnread) setImmediate(() => { stream.resume() })
+  // Its last frame goes out first.
+  if (isCutOff) stream.once('finish', () => { setImmediate(() => { stream.close() }) })
+  const timer = setTimeout(() => {
+    stream.close(stream.writableFinished ? constants.NGHTTP2_NO_ERROR : constants.NGHTTP2_CANCEL)
+  }, isUnread ? drainTimeoutMs : STALLED_TIMEOUT_MS)
+  stream.on('drain', () => { timer.refresh() })
+  stream.once('close', () => { clearTimeout(timer) })
 }

@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import contentDisposition from 'content-disposition'
 import { LRUCache } from 'lru-cache'
@@ -15,6 +16,7 @@ import type { StoredVoicemail } from '../domain/stored-voicemail.js'
 import type { Uploads } from '../domain/uploads.js'
 import type { Voicemails } from '../domain/voicemails.js'
 import { AppError } from '../errors.js'
+import { streamOf } from '../plugins/http2-stream.js'
 import type { Metrics } from '../plugins/metrics.js'
 import { Voicemail } from '../schemas/voicemail.js'
 import type { Json } from './json.js'
@@ -136,7 +138,8 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
           const [first, last] = range.kind === 'part' ? [range.firstByte, range.lastByte] : [0, file.fileBytes - 1]
           reply.headers(about)
           if (range.kind === 'part') reply.code(206).header('content-range', `bytes ${first}-${last}/${file.fileBytes}`)
-          if (request.method === 'HEAD') return await reply.header('content-length', last - first + 1).send()
+          const stream = streamOf(request.raw)
+          if (request.method === 'HEAD' || stream?.destroyed === true) return await reply.header('content-length', last - first + 1).send()
           noteAccess()
           metrics.download(last - first + 1)
           if (deps.accelPrefix !== undefined && nginxAgrees(headers, range, validators.etag)) {
@@ -147,7 +150,12 @@ export function audioRoutes (deps: AudioDependencies): FastifyPluginAsyncTypebox
           reply.header('content-length', last - first + 1)
           isOpen = false
           const { body, giveBack } = file.read(first, last)
-          reply.raw.once('close', giveBack)
+          reply.raw.once('close', () => {
+            // Fastify does not see that a stream of HTTP/2 was closed before the answer began.
+            if (stream !== undefined && body instanceof Readable) body.destroy()
+            // What a stream that was broken off had still to send may wait in its connection.
+            if (stream?.writableFinished ?? true) giveBack()
+          })
           return await reply.send(body)
         } finally {
           if (isOpen) file.close()

@@ -1,6 +1,8 @@
 import type { IncomingMessage } from 'node:http'
 import { createSenderPace, type PaceLimits } from '../domain/sender-pace.js'
+import type { Readable } from 'node:stream'
 import { AppError } from '../errors.js'
+import { streamOf } from '../plugins/http2-stream.js'
 
 const EVENTS = ['readable', 'end', 'close'] as const
 
@@ -10,23 +12,31 @@ const EVENTS = ['readable', 'end', 'close'] as const
  * request as it is: what to do with the rest of the body is for the answer to decide.
  */
 export async function * readBody (request: IncomingMessage, signal: AbortSignal, limits: PaceLimits): AsyncGenerator<Uint8Array> {
+  const stream = streamOf(request)
+  const source = stream ?? request
   // Stays: an error that nobody listens to ends the process.
-  request.on('error', ignore)
+  source.on('error', ignore)
+  let receivedBytes = 0
+  // A stream of HTTP/2 that was broken off ends like any other.
+  const isComplete = (): boolean => stream === undefined
+    ? request.complete
+    : stream.aborted ? Number(request.headers['content-length']) === receivedBytes : stream.readableEnded
   let waiting: Waiting | undefined
   try {
     for (;;) {
       signal.throwIfAborted()
-      const chunk: unknown = request.read()
+      const chunk: unknown = source.read()
       if (chunk instanceof Uint8Array) {
+        receivedBytes += chunk.byteLength
         waiting?.ended(chunk.byteLength)
         yield chunk
         continue
       }
       // Whoever sent everything and went away without waiting for the answer has sent everything.
-      if (request.complete) return
-      if (request.destroyed) throw new AppError('body_incomplete', 'The body ended before its length.')
+      if (isComplete()) return
+      if (source.destroyed || stream?.aborted === true) throw new AppError('body_incomplete', 'The body ended before its length.')
       // A small body is all there by now, and nothing is set up for it.
-      waiting ??= waitFor(request, signal, limits)
+      waiting ??= waitFor(source, signal, limits)
       await waiting.forMore()
     }
   } finally {
@@ -44,12 +54,12 @@ interface Waiting {
   end: () => void
 }
 
-function waitFor (request: IncomingMessage, signal: AbortSignal, limits: PaceLimits): Waiting {
+function waitFor (source: Readable, signal: AbortSignal, limits: PaceLimits): Waiting {
   const pace = createSenderPace(limits)
   let waitedMs = 0
   let wake = ignore
   const onEvent = (): void => { wake() }
-  for (const event of EVENTS) request.on(event, onEvent)
+  for (const event of EVENTS) source.on(event, onEvent)
   signal.addEventListener('abort', onEvent)
 
   const ended = (bytes: number): void => {
@@ -72,7 +82,7 @@ function waitFor (request: IncomingMessage, signal: AbortSignal, limits: PaceLim
     },
     ended,
     end: () => {
-      for (const event of EVENTS) request.off(event, onEvent)
+      for (const event of EVENTS) source.off(event, onEvent)
       signal.removeEventListener('abort', onEvent)
     }
   }

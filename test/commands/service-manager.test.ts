@@ -77,6 +77,30 @@ t.test('systemd is told when the port is open, that the event loop turns, and wh
   t.ok(said.indexOf('told READY=1') > said.findIndex(each => each.startsWith('started')))
 })
 
+t.test('a restart refuses nobody: systemd holds the socket, and who comes meanwhile waits', async t => {
+  const { line, restart } = manage(t, 1)
+  const url = `http://127.0.0.1:${await line(/^port (\d+)/)}`
+  const answers: string[] = []
+  const over = new AbortController()
+  const asking = (async () => {
+    while (!over.signal.aborted) {
+      const response = await fetch(`${url}/ping`, { headers: { connection: 'close' } })
+      answers.push(await response.text())
+    }
+  })()
+  for (let n = 1; n <= 3; n++) {
+    await line(/^told (READY=1)/, n)
+    const answered = answers.length
+    await until(async () => answers.length > answered)
+    restart()
+    t.equal(await line(/^ended (-?\d+)/, n), '0')
+  }
+  await line(/^told (READY=1)/, 4)
+  over.abort()
+  await asking
+  t.strictSame([...new Set(answers)], ['pong'], `${answers.length} answers`)
+})
+
 t.test('several sockets are refused with one line', async t => {
   const { line, errors } = manage(t, 2)
   t.equal(await line(/^ended (-?\d+)/), '1')

@@ -7,7 +7,6 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import fastify from 'fastify'
 import t from 'tap'
-import { endUnusedConnections } from '../../src/commands/closing.js'
 import { runProgram } from '../../src/commands/program.js'
 import { answerProblems } from '../../src/plugins/problems.js'
 import { stopInOrder } from '../../src/plugins/stopping.js'
@@ -80,8 +79,6 @@ t.test('what is under way finishes while the service stops; what comes after on 
   upload.socket.write(audio.subarray(0, 1000))
   await untilFiles(dataFolder, 1)
 
-  const endUnused = endUnusedConnections(app.server)
-  endUnused()
   const closed = app.close()
   await untilRefused(t, url)
   await idle.closed
@@ -105,6 +102,31 @@ t.test('what is under way finishes while the service stops; what comes after on 
   t.equal((await files()).length, 1)
   await close()
   t.strictSame((await readdir(dataFolder)).filter(name => /-(wal|shm|journal)$/.test(name)), [], 'the database is folded up')
+})
+
+t.test('who was connected before the service stopped, and had not asked yet, is served; a connection on which nothing comes is ended', async t => {
+  const { app, addUser, openSlot, url, data } = await startService(t)
+  const { id } = await addUser()
+  const slot = await openSlot(id)
+  const accepted = new Promise<void>(resolve => {
+    let count = 0
+    app.server.on('connection', () => { if (++count === 2) resolve() })
+  })
+  const late = open(t, url)
+  const unused = open(t, url)
+  await accepted
+  const closed = app.close()
+  await untilRefused(t, url)
+  late.socket.write(putHead(slot.path))
+  late.socket.write(audio)
+  late.socket.write(PING)
+  await late.closed
+  t.match(late.text(), /^HTTP\/1\.1 200 OK\r\n[^]*connection: close\r\n[^]*"status":"stored"/i)
+  t.equal(late.text().split('HTTP/1.1 ').length, 2, 'once')
+  t.match(await data.voicemailStore.find(slot.id), { fileBytes: audio.length })
+  await closed
+  await unused.closed
+  t.equal(unused.text(), '')
 })
 
 t.test('what takes longer than STOP_TIMEOUT is cut off, and closing waits for what that leaves to do', async t => {
