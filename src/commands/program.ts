@@ -4,7 +4,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { readConfig, SettingError, type Config } from '../config.js'
 import { createAccounts, type Accounts } from '../domain/accounts.js'
 import type { Clock } from '../domain/clock.js'
-import { readVersion } from '../installation.js'
+import { describeProgram } from '../installation.js'
 import { accountQuota, addAccount, importAccountFile, listAccounts, removeAccount, showAccount, type Limit } from './account.js'
 import { withData } from './data.js'
 import { addKey, checkNewKey, listKeys, removeKey } from './key.js'
@@ -25,7 +25,7 @@ export async function runProgram ({ args, env, clock, output }: ProgramOptions):
   let exitCode = 0
   const program = new Command('voicemaild')
     .description('A voicemail store for SIP: slots, signed upload and download URLs, audio on local disk.')
-    .version(readVersion())
+    .version(describeProgram())
     .option('--env-file <file>', 'read settings from a file; the environment goes before it')
     .exitOverride()
     .configureOutput({

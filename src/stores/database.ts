@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import { drizzle, type BetterSQLite3Database } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
-import { MIGRATIONS_FOLDER } from '../installation.js'
+import { migrationsFolder } from '../installation.js'
 import { createDiskReserve } from './disk-reserve.js'
 import { preparing, type Preparing } from './prepared.js'
 import { createWriteQueue, type WriteQueue } from './write-queue.js'
@@ -84,7 +84,7 @@ function openMigrated (dataFolder: string, { durability }: DatabaseOptions): { s
     const read = drizzle(sqlite)
     alone(sqlite, () => {
       sqlite.pragma('journal_mode = WAL')
-      migrate(read, { migrationsFolder: MIGRATIONS_FOLDER })
+      migrate(read, { migrationsFolder: migrationsFolder() })
     })
     sqlite.pragma('foreign_keys = ON')
     return { sqlite, read }
