@@ -13,6 +13,8 @@ export interface ProcessOptions {
   cwd: string
   /** The file that `buildProgram` returned; the sources unless given, which take a second longer to start. */
   main?: string
+  /** What starts the program, in place of `main`. */
+  command?: [string, ...string[]]
   /** Every setting of the environment that the test runs in is taken away first. */
   settings?: Record<string, string>
 }
@@ -73,9 +75,9 @@ export async function noteStart (kind: 'service' | 'program'): Promise<void> {
 }
 
 /** Starts the program; it ends with the test at the latest. */
-export function startProgram (t: { teardown: (run: () => unknown) => void }, { args = ['serve'], cwd, main, settings = {} }: ProcessOptions): Program {
-  const [command, ...before] = commandOf(main)
-  const child = spawn(command, [...before, ...args], { cwd, env: { ...environment(), ...settings }, stdio: ['ignore', 'pipe', 'pipe'] })
+export function startProgram (t: { teardown: (run: () => unknown) => void }, { args = ['serve'], cwd, main, command = commandOf(main), settings = {} }: ProcessOptions): Program {
+  const [file, ...before] = command
+  const child = spawn(file, [...before, ...args], { cwd, env: { ...environment(), ...settings }, stdio: ['ignore', 'pipe', 'pipe'] })
   const text = { out: '', err: '' }
   child.stdout.on('data', chunk => { text.out += String(chunk) })
   child.stderr.on('data', chunk => { text.err += String(chunk) })

@@ -110,7 +110,7 @@ t.test('the name of the stay in the folder of temporary files may be taken by so
 
 t.test("the service's cache goes before the user's; relative paths are none", async t => {
   const home = readCacheFolders({ CACHE_DIRECTORY: undefined, XDG_CACHE_HOME: undefined })
-  t.match(home, [/\/\.cache\/voicemaild$/])
-  t.strictSame(readCacheFolders({ CACHE_DIRECTORY: '/var/cache/voicemaild:/var/cache/other', XDG_CACHE_HOME: '/x' }), ['/var/cache/voicemaild/files', '/x/voicemaild'])
+  t.match(home, [/\/\.cache\/voicemaild$/, '/var/cache/voicemaild/files'])
+  t.strictSame(readCacheFolders({ CACHE_DIRECTORY: '/c/one:/c/other', XDG_CACHE_HOME: '/x' }), ['/c/one/files', '/x/voicemaild', '/var/cache/voicemaild/files'])
   t.strictSame(readCacheFolders({ CACHE_DIRECTORY: 'a', XDG_CACHE_HOME: 'b' }), home)
 })
