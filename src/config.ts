@@ -1,7 +1,8 @@
 import { createPublicKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
-import { resolve } from 'node:path'
+import { homedir } from 'node:os'
+import { isAbsolute, join, resolve } from 'node:path'
 import { Ajv } from 'ajv'
 import { Type, type Static, type TSchema } from 'typebox'
 import { CertificateError, readCertificate } from './certificate.js'
@@ -187,4 +188,18 @@ function readPublicKey (file: string) {
   if (type === 'ec' && details?.namedCurve === 'prime256v1') return { publicKey, algorithm: 'ES256' as const }
   if (type === 'ed25519') return { publicKey, algorithm: 'EdDSA' as const }
   throw wrong(`a key of type ${type} ${details?.modulusLength ?? details?.namedCurve ?? ''}`.trim())
+}
+
+/**
+ * Where the system wants what can be made anew at any time: systemd's folder for the service, else the user's, by the XDG Base Directory
+ * Specification (which wants absolute paths only), else the one that Debian's package makes for its user, who has no home. They need not be
+ * there.
+ */
+export function readCacheFolders ({ CACHE_DIRECTORY: service = '', XDG_CACHE_HOME: ofUser = '' } = process.env): string[] {
+  const [first = ''] = service.split(':')
+  return [
+    ...isAbsolute(first) ? [join(first, 'files')] : [],
+    join(isAbsolute(ofUser) ? ofUser : join(homedir(), '.cache'), 'voicemaild'),
+    '/var/cache/voicemaild/files'
+  ]
 }

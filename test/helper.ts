@@ -1,11 +1,14 @@
 import { readdir, readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { Agent, fetch as undiciFetch } from 'undici'
 import { buildApp, listeningUrl, type App } from '../src/app.js'
 import { openData, type Data } from '../src/commands/data.js'
 import { readConfig } from '../src/config.js'
 import { recover } from '../src/domain/recovery.js'
 import { makeCertificate } from './certificates.js'
+import { EXECUTABLE, noteStart, startServer } from './process.js'
 
 export * from './samples.js'
 
@@ -24,6 +27,8 @@ export interface ServiceOptions {
   meddle?: (data: Data) => void
   /** What `call` asks with. */
   fetch?: (url: string, init: { method: string, headers: Record<string, string>, body?: string }) => Promise<Pick<Response, 'status' | 'headers' | 'text'>>
+  /** The test looks at `app`. */
+  looksInside?: boolean
 }
 
 /** A service that speaks TLS by itself, with HTTP/2 and HTTP/1.1. */
@@ -35,14 +40,9 @@ export interface TlsService extends Service {
 }
 
 /** A service that listens on a free port of 127.0.0.1, with an admin's key and an account. */
-export interface Service {
-  app: App
-  url: string
-  data: Data
+export interface Service extends Running {
   dataFolder: string
   adminKey: string
-  /** Log lines so far. */
-  log: string[]
   /** Sends JSON as the admin, unless other headers are given, and reads JSON. */
   call: (method: string, path: string, body?: unknown, headers?: Record<string, string>) => Promise<Answer>
   /** Adds an account and a key of the role user. */
@@ -51,6 +51,16 @@ export interface Service {
   openSlot: (accountId: number, contentType?: string) => Promise<{ id: string, path: string, uploadUrl: string }>
   /** Names of all files below `incoming` and `audio`. */
   files: () => Promise<string[]>
+}
+
+/** What serves, in this process or as one of its own. */
+interface Running {
+  /** Only where the test said that it looks inside. */
+  app: App
+  url: string
+  data: Data
+  /** Log lines so far. */
+  log: string[]
   close: () => Promise<void>
 }
 
@@ -70,23 +80,23 @@ export async function startTlsService (t: Testing, { settings = {}, ...options }
     fetch: async (url, init) => await undiciFetch(url, { ...init, dispatcher })
   })
   t.teardown(async () => { await dispatcher.destroy() })
-  return { ...service, certFile, keyFile, ca }
+  return Object.assign(service, { certFile, keyFile, ca })
 }
 
-export async function startService (t: Testing, { settings = {}, clock = Date.now, meddle = () => {}, fetch: ask = fetch }: ServiceOptions = {}): Promise<Service> {
-  const dataFolder = settings['DATA_DIR'] ?? join(t.testdir(), 'data')
-  const config = readConfig({ PORT: '0', LOG_LEVEL: 'trace', MIN_FREE_DISK: '0', ...settings, DATA_DIR: dataFolder })
-  const data = await openData(config, clock)
-  await recover(data)
-  meddle(data)
-  const log: string[] = []
-  const app = await buildApp(config, { ...data, logStream: { write: line => { log.push(line) } } })
-  await app.listen({ ...config.listen })
-  const url = listeningUrl(app)
+/**
+ * Starts it in this process; where the tests run against the executable, as that program, unless the test wants a clock or a fault, or
+ * looks inside.
+ */
+export async function startService (t: Testing, options: ServiceOptions = {}): Promise<Service> {
+  const dataFolder = options.settings?.['DATA_DIR'] ?? join(t.testdir(), 'data')
+  const settings = { PORT: '0', LOG_LEVEL: 'trace', MIN_FREE_DISK: '0', ...options.settings, DATA_DIR: dataFolder }
+  const isOutside = EXECUTABLE !== undefined && !('clock' in options || 'meddle' in options || options.looksInside === true)
+  const running = isOutside ? await startOutside(t, settings) : await startInside(settings, options)
+  const { url, data, close } = running
   const { adminKey } = data.keys
 
   const call: Service['call'] = async (method, path, body, headers = { 'x-api-key': adminKey }) => {
-    const response = await ask(url + path, {
+    const response = await (options.fetch ?? fetch)(url + path, {
       method,
       headers: body === undefined ? headers : { 'content-type': 'application/json', ...headers },
       ...body !== undefined && { body: JSON.stringify(body) }
@@ -97,18 +107,10 @@ export async function startService (t: Testing, { settings = {}, clock = Date.no
   }
 
   let users = 0
-  const close = async (): Promise<void> => {
-    await app.close()
-    await data.close()
-  }
   t.teardown(close)
-  return {
-    app,
-    url,
-    data,
+  const more: Omit<Service, keyof Running> = {
     dataFolder,
     adminKey,
-    log,
     call,
     addUser: async (sipUri = `sip:user${++users}@sip.example.org`) => {
       const { body: { id } } = await call('POST', '/accounts', { sip_uri: sipUri })
@@ -121,7 +123,51 @@ export async function startService (t: Testing, { settings = {}, clock = Date.no
     },
     files: async () => (await readdir(dataFolder, { recursive: true, withFileTypes: true }))
       .filter(entry => entry.isFile() && /[/\\](incoming|audio)/.test(entry.parentPath))
-      .map(entry => entry.name),
-    close
+      .map(entry => entry.name)
+  }
+  // Not spread, which would ask for `app`.
+  return Object.assign(running, more)
+}
+
+async function startInside (settings: Record<string, string>, { clock = Date.now, meddle = () => {} }: ServiceOptions): Promise<Running> {
+  const config = readConfig(settings)
+  const data = await openData(config, clock)
+  await recover(data)
+  meddle(data)
+  const log: string[] = []
+  const app = await buildApp(config, { ...data, logStream: { write: line => { log.push(line) } } })
+  await app.listen({ ...config.listen })
+  return {
+    app,
+    url: listeningUrl(app),
+    data,
+    log,
+    close: async () => {
+      await app.close()
+      await data.close()
+    }
+  }
+}
+
+/** The data folder is opened beside the program, as a command does. */
+async function startOutside (t: Testing, settings: Record<string, string>): Promise<Running> {
+  const server = await startServer(t, { cwd: tmpdir(), settings })
+  await noteStart('service')
+  const data = await openData(readConfig(settings), Date.now)
+  const log: string[] = []
+  if (server.child.stdout === null) throw new Error('Its standard output cannot be read.')
+  createInterface(server.child.stdout).on('line', line => { log.push(`${line}\n`) })
+  let closing: Promise<void> | undefined
+  const close = async (): Promise<void> => {
+    const code = await server.stop('SIGTERM')
+    await data.close()
+    if (code !== 0) throw new Error(`The program ended with ${code}: ${server.err()}`)
+  }
+  return {
+    get app (): App { throw new Error('A test that looks inside has to say so.') },
+    url: server.url,
+    data,
+    log,
+    close: async () => { await (closing ??= close()) }
   }
 }

@@ -6,7 +6,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import t from 'tap'
 import { sample, type Json, type Testing } from './helper.js'
-import { buildProgram, startProgram, startServer, type Server } from './process.js'
+import { buildProgram, commandOf, startProgram, startServer, type Server } from './process.js'
 import { connectTo, head, until } from './wire/connection.js'
 
 /** What is tested here is what is installed. */
@@ -77,7 +77,7 @@ t.test('eight threads wait for the disk, unless the operator wants another numbe
   const cwd = t.testdir()
   const threadsWith = async (size: string): Promise<number> => {
     // Without what a test runner has loaded into every program, which uses the pool before this one does.
-    const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, main, 'serve'], {
+    const child = spawn('env', ['-u', 'NODE_OPTIONS', ...commandOf(main), 'serve'], {
       cwd, env: { ...process.env, ...QUIET, UV_THREADPOOL_SIZE: size }, stdio: ['ignore', 'ignore', 'pipe']
     })
     const ended = once(child, 'exit')

@@ -4,7 +4,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { readConfig, SettingError, type Config } from '../config.js'
 import { createAccounts, type Accounts } from '../domain/accounts.js'
 import type { Clock } from '../domain/clock.js'
-import { readVersion } from '../installation.js'
+import { describeProgram } from '../installation.js'
 import { accountQuota, addAccount, importAccountFile, listAccounts, removeAccount, showAccount, type Limit } from './account.js'
 import { withData } from './data.js'
 import { addKey, checkNewKey, listKeys, removeKey } from './key.js'
@@ -22,11 +22,25 @@ export interface ProgramOptions {
 }
 
 /** Runs one command line. Resolves with the exit code: 0, 1 for what could not be done, 2 for what could not be understood. */
-export async function runProgram ({ args, env, clock, output }: ProgramOptions): Promise<number> {
+export async function runProgram ({ args, ...options }: ProgramOptions): Promise<number> {
+  const { program, exitCode } = createProgram(options)
+  try {
+    await program.parseAsync(args, { from: 'user' })
+    return exitCode()
+  } catch (error) {
+    // Commander has said what it has to say.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    options.output.tell(`voicemaild: ${explain(error)}`)
+    return error instanceof SettingError || error instanceof UsageError ? 2 : 1
+  }
+}
+
+/** Every command there is, to run one or to tell of all. */
+export function createProgram ({ env, clock, output }: Omit<ProgramOptions, 'args'>): { program: Command, exitCode: () => number } {
   let exitCode = 0
   const program = new Command('voicemaild')
     .description('A voicemail store for SIP: slots, signed upload and download URLs, audio on local disk.')
-    .version(readVersion())
+    .version(describeProgram())
     .option('--env-file <file>', 'read settings from a file; the environment goes before it')
     .exitOverride()
     .configureOutput({
@@ -40,7 +54,7 @@ export async function runProgram ({ args, env, clock, output }: ProgramOptions):
     .action(async () => { await serve(config(), clock, output, env) })
 
   const account = program.command('account').description('who has voicemail here')
-  account.command('add <sip-uri>').description('add an account').option('--email <address>').option('--display-name <name>').option('--json', 'for scripts')
+  account.command('add <sip-uri>').description('add an account').option('--email <address>', 'where its owner gets mail').option('--display-name <name>', 'its name for people').option('--json', 'for scripts')
     .action(async (sipUri: string, options) => { await on(async accounts => { await addAccount(accounts, output, sipUri, options) }) })
   account.command('list').description('list accounts, newest first').option('--json', 'for scripts')
     .action(async options => { await on(async accounts => { await listAccounts(accounts, output, options) }) })
@@ -88,15 +102,7 @@ export async function runProgram ({ args, env, clock, output }: ProgramOptions):
   for (const command of [program, account, key].flatMap(group => [group, ...group.commands])) {
     command.configureOutput({ outputError: text => { output.tell(`voicemaild: ${explainUsage(text, command)}`) } })
   }
-  try {
-    await program.parseAsync(args, { from: 'user' })
-    return exitCode
-  } catch (error) {
-    // Commander has said what it has to say.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
-    output.tell(`voicemaild: ${explain(error)}`)
-    return error instanceof SettingError || error instanceof UsageError ? 2 : 1
-  }
+  return { program, exitCode: () => exitCode }
 }
 
 /** For the quota of one account: a number, or `default` for what the settings say. */

@@ -1,6 +1,7 @@
 import swagger from '@fastify/swagger'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { AppError } from '../errors.js'
+import { docsPage } from '../installation.js'
 import { Problem } from '../schemas/common.js'
 
 /** What is asked without a key or a token. */
@@ -54,6 +55,6 @@ async function buildPage (app: FastifyInstance): Promise<FastifyInstance> {
   const { default: swaggerUi } = await import('@fastify/swagger-ui')
   const page = fastify()
   await page.register(swagger, { openapi: {}, transformObject: () => app.swagger() })
-  await page.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, transformStaticCSP: policy => policy.replace(/ (upgrade-insecure-requests;|validator\.swagger\.io)/g, '') })
+  await page.register(swaggerUi, { ...docsPage(), routePrefix: '/docs', staticCSP: true, transformStaticCSP: policy => policy.replace(/ (upgrade-insecure-requests;|validator\.swagger\.io)/g, '') })
   return page
 }

@@ -4,7 +4,7 @@ import type Sqlite from 'better-sqlite3'
 import type { BetterSQLite3Database } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import { readMigrationFiles } from 'drizzle-orm/migrator'
-import { MIGRATIONS_FOLDER } from '../installation.js'
+import { migrationsFolder as installedMigrations } from '../installation.js'
 
 /** A database that this program does not know; the message is for people. */
 export class SchemaError extends Error {
@@ -16,7 +16,7 @@ export class SchemaError extends Error {
  * changed, a copy of it is put beside it (`voicemaild.sqlite.schema-2` of one with two migrations), for whoever wants the older program
  * back. Throws SchemaError, and changes nothing, where a newer program was here before.
  */
-export function migrateRows (sqlite: Sqlite.Database, read: BetterSQLite3Database, migrationsFolder = MIGRATIONS_FOLDER): void {
+export function migrateRows (sqlite: Sqlite.Database, read: BetterSQLite3Database, migrationsFolder = installedMigrations()): void {
   const known = readMigrationFiles({ migrationsFolder }).map(({ folderMillis }) => folderMillis)
   const applied = appliedTo(sqlite)
   if (applied.some(when => !known.includes(when))) {

@@ -148,7 +148,7 @@ t.test('a wrong setting ends every command with code 2 and the line of that sett
 t.test('help and version go to standard output', async t => {
   const { run } = commands(folderOf(t))
   const { version } = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8'))
-  for (const flag of ['--version', '-V']) t.strictSame(await run(flag), { code: 0, out: version, err: '' })
+  for (const flag of ['--version', '-V']) t.strictSame(await run(flag), { code: 0, out: `voicemaild ${version} (Node ${process.version})`, err: '' })
   for (const args of [['--help'], ['-h'], ['help']]) t.match(await run(...args), { code: 0, out: /^Usage: voicemaild .*\n[^]*serve[^]*account[^]*key/, err: '' })
   t.match(await run('account', '--help'), { code: 0, out: /add .*[^]*list .*[^]*show .*[^]*remove .*[^]*import /, err: '' })
   t.match(await run('key', 'add', '--help'), { code: 0, out: /--name[^]*--role[^]*--account[^]*--expires[^]*--json/, err: '' })

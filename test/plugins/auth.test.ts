@@ -158,16 +158,20 @@ t.test('exp is required and kept, and so is nbf', async t => {
 })
 
 t.test('a token that was believed a moment ago is not any more when it has expired, or its account is gone', async t => {
-  const { service, id, bear } = await start(t, { JWT_SECRET: SECRET })
+  let laterMs = 0
+  const { now } = Date
+  const clock = (): number => now() + laterMs
+  // fast-jwt has a clock of its own.
+  Date.now = clock
+  t.teardown(() => { Date.now = now })
+  const { service, id, bear } = await start(t, { JWT_SECRET: SECRET }, clock)
   const short = signJwt({ sub: String(id), exp: seconds(30) }, SECRET)
   const long = signJwt({ sub: String(id), exp: seconds(3000) }, SECRET)
   for (const token of [short, short, long, long]) t.equal((await bear(token)).status, 200)
-  const { now } = Date
-  t.teardown(() => { Date.now = now })
-  Date.now = () => now() + 31_000
+  laterMs = 31_000
   t.match(await bear(short), UNAUTHORIZED)
   t.equal((await bear(long)).status, 200)
-  Date.now = now
+  laterMs = 0
   await service.call('DELETE', `/accounts/${id}`)
   t.equal((await bear(long)).status, 403)
 })

@@ -129,7 +129,7 @@ const OPERATIONS = [
 ]
 
 t.test('/openapi.json describes every operation there is, and what it describes is valid', async t => {
-  const { call, app, addUser, openSlot } = await startService(t)
+  const { call, app, addUser, openSlot } = await startService(t, { looksInside: true })
   const { status, headers, body: document } = await call('GET', '/openapi.json', undefined, {})
   t.equal(status, 200)
   t.match(headers.get('content-type'), /^application\/json/)

@@ -63,7 +63,7 @@ const putHead = (path: string): string => `PUT ${path} HTTP/1.1\r\nhost: x\r\nco
 const PING = 'GET /ping HTTP/1.1\r\nhost: x\r\n\r\n'
 
 t.test('what is under way finishes while the service stops; what comes after on their connections is 503 and the end', async t => {
-  const { app, addUser, openSlot, url, dataFolder, data, close, files } = await startService(t)
+  const { app, addUser, openSlot, url, dataFolder, data, close, files } = await startService(t, { looksInside: true })
   const { id } = await addUser()
   const [slot, other] = [await openSlot(id), await openSlot(id)]
   const idle = open(t, url)
@@ -130,7 +130,7 @@ t.test('who was connected before the service stopped, and had not asked yet, is 
 })
 
 t.test('what takes longer than STOP_TIMEOUT is cut off, and closing waits for what that leaves to do', async t => {
-  const { app, addUser, openSlot, url, dataFolder, data, files } = await startService(t, { settings: { STOP_TIMEOUT: '1' } })
+  const { app, addUser, openSlot, url, dataFolder, data, files } = await startService(t, { settings: { STOP_TIMEOUT: '1' }, looksInside: true })
   const { id } = await addUser()
   const slot = await openSlot(id)
   const endless = open(t, url)

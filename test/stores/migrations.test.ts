@@ -5,7 +5,7 @@ import Sqlite from 'better-sqlite3'
 import { drizzle } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import t, { type Test } from 'tap'
-import { MIGRATIONS_FOLDER } from '../../src/installation.js'
+import { migrationsFolder } from '../../src/installation.js'
 import { createAccountStore } from '../../src/stores/account-store.js'
 import { openDatabase } from '../../src/stores/database.js'
 import { createEventStore } from '../../src/stores/event-store.js'
@@ -14,7 +14,7 @@ import { startProgram } from '../process.js'
 
 interface Journal { entries: Array<{ idx: number, when: number, tag: string }> }
 
-const journal: Journal = JSON.parse(readFileSync(join(MIGRATIONS_FOLDER, 'meta', '_journal.json'), 'utf8'))
+const journal: Journal = JSON.parse(readFileSync(join(migrationsFolder(), 'meta', '_journal.json'), 'utf8'))
 const LATEST = journal.entries.length
 
 /** Migrations up to a step, and perhaps one more, as another version of the program has them. */
@@ -22,7 +22,7 @@ function migrationsOf (t: Test, steps: number, more?: string): string {
   const folder = join(t.testdirName, `migrations-${steps}${more === undefined ? '' : '-and-more'}`)
   mkdirSync(join(folder, 'meta'), { recursive: true })
   const entries = journal.entries.slice(0, steps)
-  for (const { tag } of entries) cpSync(join(MIGRATIONS_FOLDER, `${tag}.sql`), join(folder, `${tag}.sql`))
+  for (const { tag } of entries) cpSync(join(migrationsFolder(), `${tag}.sql`), join(folder, `${tag}.sql`))
   if (more !== undefined) {
     entries.push({ ...journal.entries[0], idx: steps, when: (entries.at(-1)?.when ?? 0) + 1000, tag: 'more' })
     writeFileSync(join(folder, 'more.sql'), more)
@@ -121,7 +121,7 @@ t.test('every way to the newest schema ends at the same one', async t => {
 })
 
 t.test('a migration that was released stays as it is', async t => {
-  const sha256 = (tag: string): string => createHash('sha256').update(readFileSync(join(MIGRATIONS_FOLDER, `${tag}.sql`))).digest('hex').slice(0, 16)
+  const sha256 = (tag: string): string => createHash('sha256').update(readFileSync(join(migrationsFolder(), `${tag}.sql`))).digest('hex').slice(0, 16)
   t.strictSame(Object.fromEntries(journal.entries.map(({ tag }) => [tag, sha256(tag)])), {
     '0000_first': '15bfff4f17020dd2',
     '0001_promises': 'ff85eac3a34d90fb',

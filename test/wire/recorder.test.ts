@@ -150,7 +150,7 @@ t.test('a recorder that would be told no is told so before anyone speaks', async
 })
 
 t.test('of 200 calls that end together every one is stored, over a few connections', async t => {
-  const service = await startService(t)
+  const service = await startService(t, { looksInside: true })
   const key = service.adminKey
   let connections = 0
   service.app.server.on('connection', () => { connections++ })
