@@ -70,7 +70,8 @@ function lingering (payload: string | Buffer, request: IncomingMessage, timeoutM
 function endStream (stream: ServerHttp2Stream, reply: FastifyReply, drainTimeoutMs: number): void {
   const isCutOff = reply.hasHeader('connection')
   reply.removeHeader('connection')
-  const isUnread = !(stream.endAfterHeaders || stream.readableEnded || stream.destroyed)
+  if (stream.destroyed) return
+  const isUnread = !stream.endAfterHeaders && !stream.readableEnded
   if (isUnread) setImmediate(() => { stream.resume() })
   // Its last frame goes out first.
   if (isCutOff) stream.once('finish', () => { setImmediate(() => { stream.close() }) })
