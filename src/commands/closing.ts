@@ -12,8 +12,12 @@ export function endUnusedConnections (server: Server): () => void {
   const unused = new Set<Socket>()
   let isClosing = false
   server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', (socket: Socket) => {
-    // HTTP/2 has a word for it, and closing the server says it.
-    if (socket instanceof TLSSocket && socket.alpnProtocol === 'h2') return
+    if (socket instanceof TLSSocket) {
+      // HTTP/2 has a word for it, and closing the server says it.
+      if (socket.alpnProtocol === 'h2') return
+      // Its handshake was under way.
+      if (isClosing) socket.destroy()
+    }
     unused.add(socket)
     socket.once('close', () => { unused.delete(socket) })
   })
