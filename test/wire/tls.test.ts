@@ -1,9 +1,12 @@
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
 import { connect as connectTcp } from 'node:net'
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import { Agent, fetch as undiciFetch } from 'undici'
 import { DURATIONS, sample, startTlsService, wavOf, type TlsService } from '../helper.js'
+import { startProgram, startServer } from '../process.js'
+import { makeCertificate } from '../certificates.js'
 import { until } from './connection.js'
 import { answerOf, begin, openSession, send } from './http2-client.js'
 import { DATA, END_HEADERS, frame, HEADERS, openFrames, requestFields, RST_STREAM, uint32 } from './http2-frames.js'
@@ -224,4 +227,19 @@ t.test('who falls silent, or sends too slowly, is told so, and its stream is clo
   t.match(await send(session, 'GET', '/ping'), { status: 200 }, 'its connection goes on')
   t.strictSame(await service.files(), [])
   t.match((await service.call('GET', `/accounts/${id}/voicemails/${slot.id}`)).body, { failure: { code: 'sender_too_slow' } })
+})
+
+t.test('the process tells its https URL, ends with its connections open, and does not start with a certificate that is none', async t => {
+  const cwd = t.testdir()
+  const [{ certFile, keyFile }, other] = [await makeCertificate(cwd), await makeCertificate(cwd, 'other')]
+  const settings = { PORT: '0', MIN_FREE_DISK: '0', TLS_CERT_FILE: certFile, TLS_KEY_FILE: keyFile }
+  const server = await startServer(t, { cwd, settings })
+  t.match(server.url, /^https:/)
+  const session = await openSession(t, { url: server.url, ca: await readFile(certFile, 'utf8') })
+  t.match(await send(session, 'GET', '/ping'), { status: 200, text: 'pong' })
+  t.equal(await server.stop('SIGTERM'), 0)
+
+  const program = startProgram(t, { cwd, settings: { ...settings, TLS_KEY_FILE: other.keyFile } })
+  t.equal(await program.ended, 2)
+  t.equal(program.err(), `voicemaild: TLS_KEY_FILE: expected a file with the private key of the certificate in PEM, without a passphrase, found ${JSON.stringify(other.keyFile)}, which is that of another certificate.\n`)
 })
