@@ -17,8 +17,8 @@ export class CertificateError extends Error {
   }
 }
 
-/** Reads both files, as small as they are, at once. Throws CertificateError where they hold nothing that TLS could be spoken with. */
-export function readCertificate ({ certFile, keyFile }: CertificateFiles): Certificate {
+/** Reads both files, as small as they are, at once; returns `known` where they hold nothing else. Throws CertificateError where TLS could not be spoken with them. */
+export function readCertificate ({ certFile, keyFile }: CertificateFiles, known?: Certificate): Certificate {
   const read = (of: keyof Certificate, path: string): { text: string, wrong: (what: string) => CertificateError } => {
     const wrong = (what: string): CertificateError => new CertificateError(of, `${JSON.stringify(path)}, which ${what}`)
     try {
@@ -28,6 +28,7 @@ export function readCertificate ({ certFile, keyFile }: CertificateFiles): Certi
     }
   }
   const [cert, key] = [read('cert', certFile), read('key', keyFile)]
+  if (cert.text === known?.cert && key.text === known.key) return known
   const first = attempt(() => new X509Certificate(cert.text), () => cert.wrong('holds none'))
   const privateKey = attempt(() => createPrivateKey(key.text), () => key.wrong('holds none, or one with a passphrase'))
   if (!first.checkPrivateKey(privateKey)) throw key.wrong('is that of another certificate')

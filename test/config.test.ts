@@ -1,5 +1,5 @@
-import { generateKeyPairSync, sign, verify } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { createPrivateKey, generateKeyPairSync, sign, verify } from 'node:crypto'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { Ajv } from 'ajv'
 import fastify from 'fastify'
@@ -260,4 +260,32 @@ t.test('a public key in PEM pins its own algorithm', async t => {
 
 t.test('LISTEN takes the place of HOST and PORT', async t => {
   t.strictSame(readConfig({ LISTEN: '/run/voicemaild/socket', PORT: '1' }).listen, { path: '/run/voicemaild/socket' })
+})
+
+t.test('a certificate and its key are two files in PEM that fit each other', async t => {
+  const folder = t.testdir({ 'text.pem': 'This is no key, and it is a secret-looking line.\n', 'empty.pem': '' })
+  const [one, other] = [await makeCertificate(folder, 'one'), await makeCertificate(folder, 'other')]
+  writeFileSync(join(folder, 'encrypted.pem'), createPrivateKey(readFileSync(one.keyFile)).export({ type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase: 'x' }))
+  writeFileSync(join(folder, 'torn.pem'), readFileSync(one.certFile, 'utf8') + readFileSync(other.certFile, 'utf8').slice(0, 200))
+  t.match(readConfig({ TLS_CERT_FILE: one.certFile, TLS_KEY_FILE: one.keyFile }).tls, { certFile: one.certFile, keyFile: one.keyFile })
+  const file = (name: string): string => join(folder, name)
+  for (const [cert, key, setting, found] of [
+    [one.certFile, '', 'TLS_KEY_FILE', /none beside TLS_CERT_FILE/],
+    ['', one.keyFile, 'TLS_CERT_FILE', /none beside TLS_KEY_FILE/],
+    [file('missing.pem'), one.keyFile, 'TLS_CERT_FILE', /missing\.pem", which cannot be read/],
+    [folder, one.keyFile, 'TLS_CERT_FILE', /cannot be read/],
+    [one.certFile, file('missing.pem'), 'TLS_KEY_FILE', /missing\.pem", which cannot be read/],
+    [file('text.pem'), one.keyFile, 'TLS_CERT_FILE', /holds none/],
+    [file('empty.pem'), one.keyFile, 'TLS_CERT_FILE', /holds none/],
+    [one.keyFile, one.certFile, 'TLS_CERT_FILE', /holds none/],
+    [file('torn.pem'), one.keyFile, 'TLS_CERT_FILE', /OpenSSL does not take/],
+    [one.certFile, file('text.pem'), 'TLS_KEY_FILE', /holds none, or one with a passphrase/],
+    [one.certFile, file('encrypted.pem'), 'TLS_KEY_FILE', /holds none, or one with a passphrase/],
+    [one.certFile, other.keyFile, 'TLS_KEY_FILE', /is that of another certificate/]
+  ] as const) {
+    const message = messageOf({ TLS_CERT_FILE: cert, TLS_KEY_FILE: key })
+    t.match(message, new RegExp(`^${setting}: expected a file with .* in PEM, .*, found .*\\.$`))
+    t.match(message, found)
+    t.notMatch(message, /\n|secret-looking/)
+  }
 })

@@ -21,6 +21,7 @@ const FIRST_REQUEST_MS = 1000
  */
 export function stopInOrder (app: FastifyInstance, { timeoutMs, settled }: StoppingOptions): void {
   let isStopping = false
+  let isTooLate = false
   let timers: NodeJS.Timeout[] = []
   const unused = new Set<Socket>()
   app.addHook('onRequest', ({ raw: { socket } }, reply, done) => {
@@ -36,6 +37,8 @@ export function stopInOrder (app: FastifyInstance, { timeoutMs, settled }: Stopp
   app.server.on(app.server instanceof TlsServer ? 'secureConnection' : 'connection', (socket: Socket) => {
     // HTTP/2 has a word for it, and closing the server says it.
     if (socket instanceof TLSSocket && socket.alpnProtocol === 'h2') return
+    // Its handshake has taken that long.
+    if (isTooLate) socket.destroy()
     unused.add(socket)
     socket.once('close', () => { unused.delete(socket) })
   })
@@ -48,7 +51,10 @@ export function stopInOrder (app: FastifyInstance, { timeoutMs, settled }: Stopp
     isStopping = true
     timers = [
       setTimeout(() => { app.server.closeAllConnections() }, timeoutMs),
-      setTimeout(() => { for (const socket of unused) socket.destroy() }, Math.min(FIRST_REQUEST_MS, timeoutMs))
+      setTimeout(() => {
+        isTooLate = true
+        for (const socket of unused) socket.destroy()
+      }, Math.min(FIRST_REQUEST_MS, timeoutMs))
     ]
   })
   // By now the server is closed, if it ever listened.

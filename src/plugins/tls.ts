@@ -51,9 +51,9 @@ export function watchCertificate (options: TlsOptions, { take, log }: { take: (c
   let complaint = ''
   return () => {
     try {
-      const found = readCertificate(options)
+      const found = readCertificate(options, certificate)
       complaint = ''
-      if (found.cert === certificate.cert && found.key === certificate.key) return
+      if (found === certificate) return
       take(found)
       certificate = found
       log.info('the certificate has been renewed')

@@ -16,7 +16,7 @@ const SMALL_BODY_BYTES = 64 * 1024
  * once, the rest of the body is drained, for a while, and only then does the answer end and the connection close: closing
  * at once would reset it (RFC 9112 section 9.6), and the sender would see that instead of the answer.
  */
-export function drainUnreadBodies (app: FastifyInstance, timeoutMs = DRAIN_TIMEOUT_MS): void {
+export function drainUnreadBodies (app: FastifyInstance, timeoutMs = DRAIN_TIMEOUT_MS, stalledMs = STALLED_TIMEOUT_MS): void {
   const closing = new WeakSet<Socket>()
   // What was sent behind such a body must not be processed any more: its sender could not be told.
   app.addHook('onRequest', (request, reply, done) => {
@@ -26,7 +26,7 @@ export function drainUnreadBodies (app: FastifyInstance, timeoutMs = DRAIN_TIMEO
   app.addHook('onSend', (request, reply, payload, done) => {
     const stream = streamOf(request.raw)
     if (stream !== undefined) {
-      endStream(stream, reply, timeoutMs)
+      endStream(stream, reply, timeoutMs, stalledMs)
       done(null, payload)
       return
     }
@@ -67,16 +67,17 @@ function lingering (payload: string | Buffer, request: IncomingMessage, timeoutM
  * would close a connection of HTTP/1.1 closes the stream alone; and so is one closed on which an answer does not move on, whatever
  * else keeps its connection busy.
  */
-function endStream (stream: ServerHttp2Stream, reply: FastifyReply, drainTimeoutMs: number): void {
+function endStream (stream: ServerHttp2Stream, reply: FastifyReply, drainMs: number, stalledMs: number): void {
   const isCutOff = reply.hasHeader('connection')
   reply.removeHeader('connection')
-  const isUnread = !(stream.endAfterHeaders || stream.readableEnded || stream.destroyed)
+  if (stream.destroyed) return
+  const isUnread = !stream.endAfterHeaders && !stream.readableEnded
   if (isUnread) setImmediate(() => { stream.resume() })
   // Its last frame goes out first.
   if (isCutOff) stream.once('finish', () => { setImmediate(() => { stream.close() }) })
   const timer = setTimeout(() => {
     stream.close(stream.writableFinished ? constants.NGHTTP2_NO_ERROR : constants.NGHTTP2_CANCEL)
-  }, isUnread ? drainTimeoutMs : STALLED_TIMEOUT_MS)
+  }, isUnread ? drainMs : stalledMs)
   stream.on('drain', () => { timer.refresh() })
   stream.once('close', () => { clearTimeout(timer) })
 }

@@ -4,13 +4,15 @@ import { readdir, readFile } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { connect as tlsConnect } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import fastify from 'fastify'
 import t from 'tap'
 import { runProgram } from '../../src/commands/program.js'
 import { answerProblems } from '../../src/plugins/problems.js'
 import { stopInOrder } from '../../src/plugins/stopping.js'
-import { sample, startService, type Json, type Testing } from '../helper.js'
+import { sample, startService, startTlsService, type Json, type Testing } from '../helper.js'
+import { answerOf, begin, openSession, send } from '../wire/http2-client.js'
 
 const audio = await sample('ok/pcm16-16k.wav')
 
@@ -203,4 +205,53 @@ t.test('the process: one server a folder, commands beside it, and SIGTERM ends i
   t.strictSame(await readdir(join(dataFolder, 'incoming')), [])
   t.strictSame((await readdir(dataFolder)).filter(name => /-(wal|shm|journal)$/.test(name)), [], 'the database is folded up')
   t.match(await run('check', '--deep'), { code: 0 })
+})
+
+t.test('over HTTP/2 clients are told to go, what is under way finishes, and then their connections end', async t => {
+  const service = await startTlsService(t)
+  const { app, addUser, openSlot, data, files } = service
+  const { id } = await addUser()
+  const slot = await openSlot(id)
+  const [idle, busy] = [await openSession(t, service), await openSession(t, service)]
+  const [idleGone, busyGone, idleClosed, busyClosed] = [once(idle, 'goaway'), once(busy, 'goaway'), once(idle, 'close'), once(busy, 'close')]
+  t.match(await send(idle, 'GET', '/ping'), { status: 200 })
+  const upload = begin(busy, 'PUT', slot.path, { 'content-length': audio.length })
+  const answer = answerOf(upload)
+  upload.write(audio.subarray(0, 1000))
+  await untilFiles(service.dataFolder, 1)
+  const unused = tlsConnect({ host: '127.0.0.1', port: Number(new URL(service.url).port), ca: service.ca })
+  t.teardown(() => { unused.destroy() })
+  await once(unused, 'secureConnect')
+  const unusedClosed = once(unused, 'close')
+
+  const closed = app.close()
+  await idleGone
+  await idleClosed
+  t.equal((await busyGone)[0], 0, 'NO_ERROR')
+  upload.end(audio.subarray(1000))
+  t.match(await answer, { status: 200, json: { status: 'stored' } })
+  await busyClosed
+  await unusedClosed
+  await closed
+  t.match(await data.voicemailStore.find(slot.id), { fileBytes: audio.length })
+  t.equal((await files()).length, 1)
+})
+
+t.test('over HTTP/2 too what takes longer than STOP_TIMEOUT is cut off', async t => {
+  const service = await startTlsService(t, { settings: { STOP_TIMEOUT: '1' } })
+  const { app, addUser, openSlot, data, files } = service
+  const { id } = await addUser()
+  const slot = await openSlot(id)
+  const session = await openSession(t, service)
+  const closed = once(session, 'close')
+  const upload = begin(session, 'PUT', slot.path, { 'content-length': audio.length })
+  upload.write(audio.subarray(0, 1000))
+  await untilFiles(service.dataFolder, 1)
+  // Its handshake never ends.
+  const silent = open(t, service.url)
+  await once(silent.socket, 'connect')
+  await app.close()
+  await Promise.all([closed, silent.closed])
+  t.strictSame(await files(), [])
+  t.match(await data.voicemailStore.find(slot.id), { uploadedAtMs: null, failureCode: 'body_incomplete' })
 })

@@ -1,11 +1,15 @@
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
 import { connect as connectTcp } from 'node:net'
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import { Agent, fetch as undiciFetch } from 'undici'
 import { DURATIONS, sample, startTlsService, wavOf, type TlsService } from '../helper.js'
+import { startProgram, startServer } from '../process.js'
+import { makeCertificate } from '../certificates.js'
 import { until } from './connection.js'
 import { answerOf, begin, openSession, send } from './http2-client.js'
+import { DATA, END_HEADERS, frame, HEADERS, openFrames, requestFields, RST_STREAM, uint32 } from './http2-frames.js'
 
 const audio = await sample('ok/pcm16-16k.wav')
 
@@ -38,7 +42,9 @@ t.test('the process speaks HTTP/2 and HTTP/1.1 over TLS, and says so in its URLs
     socket.write('GET /ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
     t.match(await textUntilEnd(socket), /^HTTP\/1\.1 200 OK\r\n[^]*pong/, ALPNProtocols === undefined ? 'without ALPN' : 'asked for')
   }
-  const fetched = await undiciFetch(`${service.url}/ping`, { dispatcher: new Agent({ allowH2: true, connect: { ca: service.ca } }) })
+  const dispatcher = new Agent({ allowH2: true, connect: { ca: service.ca } })
+  t.teardown(async () => { await dispatcher.destroy() })
+  const fetched = await undiciFetch(`${service.url}/ping`, { dispatcher })
   t.equal(await fetched.text(), 'pong', 'another client with HTTP/2')
 })
 
@@ -134,16 +140,18 @@ t.test('errors, methods, pages and the log are as over HTTP/1.1', async t => {
 t.test('who breaks an upload off leaves nothing but the note of it, however it is done', async t => {
   const service = await startTlsService(t)
   const { id } = await service.addUser()
-  const half = audio.subarray(0, 100_000)
-  for (const [title, headers] of [['with a length', { 'content-length': audio.length }], ['without one', {}]] as const) {
+  // No more than fits the first window of a connection.
+  const half = audio.subarray(0, 60_000)
+  for (const [title, headers] of [['with a length', { 'content-length': String(audio.length) }], ['without one', {}]] as const) {
     for (const code of [0, 2, 8, undefined]) {
-      const session = await openSession(t, service)
       const slot = await service.openSlot(id)
-      const stream = begin(session, 'PUT', slot.path, headers)
-      stream.write(half)
+      // Node's client would end the body first.
+      const frames = await openFrames(t, service)
+      await frames.send(frame(HEADERS, END_HEADERS, 1, requestFields('PUT', slot.path, headers)))
+      for (let at = 0; at < half.length; at += 16_000) await frames.send(frame(DATA, 0, 1, half.subarray(at, at + 16_000)))
       await until(async () => (await service.files()).length === 1)
-      if (code === undefined) session.destroy()
-      else stream.close(code)
+      if (code === undefined) frames.destroy()
+      else await frames.send(frame(RST_STREAM, 0, 1, uint32(code)))
       const show = async () => (await service.call('GET', `/accounts/${id}/voicemails/${slot.id}`)).body
       await until(async () => (await show()).failure !== null)
       t.match(await show(), { status: 'pending', failure: { code: 'body_incomplete' } }, `${title}, ${code === undefined ? 'with the connection' : `RST_STREAM ${code}`}`)
@@ -190,10 +198,13 @@ t.test('an answer that comes before the body was read reaches its sender, and ot
     const stream = begin(session, 'PUT', slot.path, headers)
     const answer = answerOf(stream)
     stream.end(body)
+    const drained = once(stream, 'close')
     const { status, json, headers: answered } = await answer
     t.match({ status, json }, expected, title)
     t.notOk('connection' in answered)
     t.match(await send(session, 'GET', '/ping'), { status: 200 }, 'on the same connection')
+    await drained
+    t.equal(stream.rstCode, 0, 'and what it had still to send is taken')
     t.match((await service.call('GET', `/accounts/${id}/voicemails/${slot.id}`)).body, { status: 'pending', failure: { code: expected.json.code } })
   }
   t.strictSame(await service.files(), [])
@@ -216,4 +227,19 @@ t.test('who falls silent, or sends too slowly, is told so, and its stream is clo
   t.match(await send(session, 'GET', '/ping'), { status: 200 }, 'its connection goes on')
   t.strictSame(await service.files(), [])
   t.match((await service.call('GET', `/accounts/${id}/voicemails/${slot.id}`)).body, { failure: { code: 'sender_too_slow' } })
+})
+
+t.test('the process tells its https URL, ends with its connections open, and does not start with a certificate that is none', async t => {
+  const cwd = t.testdir()
+  const [{ certFile, keyFile }, other] = [await makeCertificate(cwd), await makeCertificate(cwd, 'other')]
+  const settings = { PORT: '0', MIN_FREE_DISK: '0', TLS_CERT_FILE: certFile, TLS_KEY_FILE: keyFile }
+  const server = await startServer(t, { cwd, settings })
+  t.match(server.url, /^https:/)
+  const session = await openSession(t, { url: server.url, ca: await readFile(certFile, 'utf8') })
+  t.match(await send(session, 'GET', '/ping'), { status: 200, text: 'pong' })
+  t.equal(await server.stop('SIGTERM'), 0)
+
+  const program = startProgram(t, { cwd, settings: { ...settings, TLS_KEY_FILE: other.keyFile } })
+  t.equal(await program.ended, 2)
+  t.equal(program.err(), `voicemaild: TLS_KEY_FILE: expected a file with the private key of the certificate in PEM, without a passphrase, found ${JSON.stringify(other.keyFile)}, which is that of another certificate.\n`)
 })
