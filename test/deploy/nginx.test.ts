@@ -8,6 +8,7 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import { nginxSite } from '../../src/commands/nginx-config.js'
 import { readConfig } from '../../src/config.js'
+import { makeCertificate } from '../certificates.js'
 import { sample, wavOf, type Json, type Service } from '../helper.js'
 import { startServer } from '../process.js'
 import { until } from '../wire/connection.js'
@@ -55,6 +56,8 @@ t.test('the site goes by the settings, and what cannot be told to nginx is refus
   t.match(site({}, { serverName: 'b.example', certificate: '/c.pem', certificateKey: '/k.pem' }), /server_name b\.example;\n {2}ssl_certificate \/c\.pem;\n {2}ssl_certificate_key \/k\.pem;/)
   t.notMatch(nginxSite(readConfig({ PUBLIC_URL: EXAMPLE.PUBLIC_URL }), {}), 'internal')
   t.throws(() => nginxSite(readConfig({}), {}), /--server-name/)
+  const { certFile, keyFile } = await makeCertificate(t.testdir())
+  t.throws(() => site({ TLS_CERT_FILE: certFile, TLS_KEY_FILE: keyFile }), /^TLS_CERT_FILE: /)
   for (const [settings, sentence] of [
     [{ PORT: '0' }, /^PORT: /], [{ X_ACCEL_PREFIX: '/' }, /^X_ACCEL_PREFIX: /], [{ PUBLIC_URL: 'https://a.example/b' }, /^PUBLIC_URL: /], [{ DATA_DIR: '/srv/$HOME' }, /dollar/]
   ] as const) t.throws(() => site(settings), sentence)

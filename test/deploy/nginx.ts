@@ -9,6 +9,7 @@ import { promisify } from 'node:util'
 import { Agent, request, type Dispatcher } from 'undici'
 import { nginxSite } from '../../src/commands/nginx-config.js'
 import { readConfig } from '../../src/config.js'
+import { makeCertificate } from '../certificates.js'
 import { startService, type Json, type Service, type Testing } from '../helper.js'
 import { until } from '../wire/connection.js'
 
@@ -44,8 +45,7 @@ export async function startNginx (t: Pick<Testing, 'teardown'>, settings: Record
   const config = readConfig(settings)
   const port = Number(new URL(config.publicUrl ?? '').port)
   const plainPort = await freePort()
-  const [certificate, certificateKey] = [join(folder, 'cert.pem'), join(folder, 'key.pem')]
-  await promisify(execFile)('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', '/CN=localhost', '-days', '2', '-keyout', certificateKey, '-out', certificate])
+  const { certFile: certificate, keyFile: certificateKey } = await makeCertificate(folder)
   const site = nginxSite(config, { certificate, certificateKey })
     .replaceAll(/^ *listen \[::\].*\n/gm, '')
     .replace('listen 80;', `listen 127.0.0.1:${plainPort};`)
