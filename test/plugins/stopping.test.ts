@@ -107,7 +107,7 @@ t.test('what is under way finishes while the service stops; what comes after on 
 })
 
 t.test('who was connected before the service stopped, and had not asked yet, is served; a connection on which nothing comes is ended', async t => {
-  const { app, addUser, openSlot, url, data } = await startService(t)
+  const { app, addUser, openSlot, url, data } = await startService(t, { looksInside: true })
   const { id } = await addUser()
   const slot = await openSlot(id)
   const accepted = new Promise<void>(resolve => {
@@ -208,7 +208,7 @@ t.test('the process: one server a folder, commands beside it, and SIGTERM ends i
 })
 
 t.test('over HTTP/2 clients are told to go, what is under way finishes, and then their connections end', async t => {
-  const service = await startTlsService(t)
+  const service = await startTlsService(t, { looksInside: true })
   const { app, addUser, openSlot, data, files } = service
   const { id } = await addUser()
   const slot = await openSlot(id)
@@ -238,7 +238,7 @@ t.test('over HTTP/2 clients are told to go, what is under way finishes, and then
 })
 
 t.test('over HTTP/2 too what takes longer than STOP_TIMEOUT is cut off', async t => {
-  const service = await startTlsService(t, { settings: { STOP_TIMEOUT: '1' } })
+  const service = await startTlsService(t, { settings: { STOP_TIMEOUT: '1' }, looksInside: true })
   const { app, addUser, openSlot, data, files } = service
   const { id } = await addUser()
   const slot = await openSlot(id)
