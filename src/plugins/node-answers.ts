@@ -11,12 +11,17 @@ const HEADERS_TIMEOUT_MS = 30_000
 /** On which nothing moves, in either direction: a download that nobody reads any more. A player that goes on asks for the rest. */
 export const STALLED_TIMEOUT_MS = 300_000
 
+/** How long nothing may move on a connection: longer than a sender may be silent, who is told so. */
+export function connectionTimeoutMs ({ idleTimeoutMs }: { idleTimeoutMs: number }): number {
+  return Math.max(STALLED_TIMEOUT_MS, 2 * idleTimeoutMs)
+}
+
 /** Limits of Node's server. The bodies of uploads take the time they need; who falls silent is cut off elsewhere. */
-export function limitServer (server: Server, { idleTimeoutMs }: { idleTimeoutMs: number }): void {
+export function limitServer (server: Server, pace: { idleTimeoutMs: number }): void {
   server.keepAliveTimeout = KEEP_ALIVE_TIMEOUT_MS
   server.headersTimeout = HEADERS_TIMEOUT_MS
   server.requestTimeout = 0
-  server.timeout = Math.max(STALLED_TIMEOUT_MS, 2 * idleTimeoutMs)
+  server.timeout = connectionTimeoutMs(pace)
   server.maxHeadersCount = 100
 }
 
