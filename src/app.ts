@@ -68,7 +68,7 @@ export async function buildApp (config: Config, deps: AppDependencies): Promise<
   const access = createAccessRecord(deps)
 
   const socketAnswers = createSocketAnswers()
-  const tls = config.tls && createTls(config.tls)
+  const tls = config.tls && createTls(config.tls, config.pace)
   const app = fastify({
     logger: { level: config.logLevel, base: null, stream: deps.logStream ?? gatherLines(text => { process.stdout.write(text) }) },
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),

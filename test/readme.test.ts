@@ -8,6 +8,7 @@ import type { TSchema } from 'typebox'
 import { runProgram } from '../src/commands/program.js'
 import { Settings } from '../src/config.js'
 import { STATUS_OF } from '../src/plugins/problems.js'
+import { firstVoicemail } from './first-voicemail.js'
 import { startService } from './helper.js'
 import { startServer } from './process.js'
 
@@ -105,11 +106,7 @@ t.test('the first voicemail of the README can be pasted into a shell', async t =
   const cwd = t.testdir()
   await symlink(join(ROOT, 'test'), join(cwd, 'test'))
   const server = await startServer(t, { cwd, settings: { PORT: '0', MIN_FREE_DISK: '0' } })
-  const [, block] = /^```sh\n([^]*?)^```/m.exec(section('Your first voicemail')) ?? []
-  t.match(block, 'http://127.0.0.1:8080', 'the address of an installation without configuration')
-  t.match(block, ' storage/', 'and its data folder')
-
-  const script = (block ?? '').replaceAll('http://127.0.0.1:8080', server.url)
+  const script = await firstVoicemail(server)
   const { stdout, stderr } = await promisify(execFile)('bash', ['-euo', 'pipefail', '-c', script], {
     cwd, env: { ...process.env, PATH: `${dirname(process.execPath)}:${process.env['PATH']}` }
   })

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { SettingError, type Config } from '../config.js'
-import { KEEP_ALIVE_TIMEOUT_MS, stalledTimeoutMs } from '../plugins/node-answers.js'
+import { KEEP_ALIVE_TIMEOUT_MS, connectionTimeoutMs } from '../plugins/node-answers.js'
 import { UsageError, type Output } from './output.js'
 
 export interface NginxOptions {
@@ -33,7 +33,7 @@ export function nginxSite (config: Config, options: NginxOptions): string {
   if (config.accelPrefix === '/') throw new SettingError('X_ACCEL_PREFIX', '"/"', 'a path below the root, which is taken')
   const port = publicUrl?.protocol === 'https:' && publicUrl.port !== '' ? publicUrl.port : '443'
   const { certificate = `/etc/letsencrypt/live/${serverName}/fullchain.pem`, certificateKey = `/etc/letsencrypt/live/${serverName}/privkey.pem` } = options
-  const stalledSeconds = Math.ceil(stalledTimeoutMs(config.pace) / 1000) + LATER_SECONDS
+  const stalledSeconds = Math.ceil(connectionTimeoutMs(config.pace) / 1000) + LATER_SECONDS
 
   return `# nginx in front of voicemaild, as printed by \`voicemaild nginx-config\`; for nginx 1.18 and newer.
 # In Debian: /etc/nginx/sites-available/voicemaild, with a link to it in sites-enabled.

@@ -11,8 +11,8 @@ const HEADERS_TIMEOUT_MS = 30_000
 /** On which nothing moves, in either direction: a download that nobody reads any more. A player that goes on asks for the rest. */
 export const STALLED_TIMEOUT_MS = 300_000
 
-/** For how long nothing may move on a connection. */
-export function stalledTimeoutMs ({ idleTimeoutMs }: { idleTimeoutMs: number }): number {
+/** How long nothing may move on a connection: longer than a sender may be silent, who is told so. */
+export function connectionTimeoutMs ({ idleTimeoutMs }: { idleTimeoutMs: number }): number {
   return Math.max(STALLED_TIMEOUT_MS, 2 * idleTimeoutMs)
 }
 
@@ -21,7 +21,7 @@ export function limitServer (server: Server, pace: { idleTimeoutMs: number }): v
   server.keepAliveTimeout = KEEP_ALIVE_TIMEOUT_MS
   server.headersTimeout = HEADERS_TIMEOUT_MS
   server.requestTimeout = 0
-  server.timeout = stalledTimeoutMs(pace)
+  server.timeout = connectionTimeoutMs(pace)
   server.maxHeadersCount = 100
 }
 

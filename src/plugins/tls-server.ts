@@ -50,7 +50,7 @@ export interface TlsTimes {
   lingerMs: number
 }
 
-const TIMES: TlsTimes = { handshakeMs: HANDSHAKE_TIMEOUT_MS, keepAliveMs: KEEP_ALIVE_TIMEOUT_MS, stalledMs: STALLED_TIMEOUT_MS, lingerMs: LINGER_MS }
+export const TIMES: TlsTimes = { handshakeMs: HANDSHAKE_TIMEOUT_MS, keepAliveMs: KEEP_ALIVE_TIMEOUT_MS, stalledMs: STALLED_TIMEOUT_MS, lingerMs: LINGER_MS }
 
 /**
  * Speaks HTTPS: HTTP/2 where the client asks for it (ALPN), else HTTP/1.1; TLS 1.2 and up. It is Node's server for HTTP/1.1, with all that

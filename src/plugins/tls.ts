@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger, FastifyInstance, FastifyServerFactory } from 'fastify'
 import { CertificateError, readCertificate, type Certificate, type CertificateFiles } from '../certificate.js'
-import { TlsServer } from './tls-server.js'
+import { connectionTimeoutMs } from './node-answers.js'
+import { TIMES, TlsServer } from './tls-server.js'
 
 /** How often the files are looked at: two reads of a few kilobytes. */
 const LOOK_EVERY_MS = 30_000
@@ -16,7 +17,7 @@ export interface Tls {
   renewRegularly: (app: FastifyInstance, everyMs?: number) => void
 }
 
-export function createTls (options: TlsOptions): Tls {
+export function createTls (options: TlsOptions, pace: { idleTimeoutMs: number }): Tls {
   const servers: TlsServer[] = []
   let { certificate } = options
   const take = (renewed: Certificate): void => {
@@ -25,7 +26,7 @@ export function createTls (options: TlsOptions): Tls {
   }
   return {
     serverFactory: handler => {
-      const server = new TlsServer(certificate)
+      const server = new TlsServer(certificate, { ...TIMES, stalledMs: connectionTimeoutMs(pace) })
       server.on('request', handler)
       servers.push(server)
       return server

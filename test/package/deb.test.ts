@@ -1,50 +1,17 @@
-import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseEnv, promisify } from 'node:util'
+import { parseEnv } from 'node:util'
 import { gunzipSync } from 'node:zlib'
 import t from 'tap'
 import { Settings } from '../../src/config.js'
 import { sample, type Json } from '../helper.js'
-import { startServer, type Server } from '../process.js'
+import { CACHE, command, CONFIG, DATA, dpkg, modeOf, run, serve, takeMachine, UNIT, WANTED } from './machine.js'
 
-/** Of a whole machine's life with the package, in this order; root's, on a machine that has no voicemaild. */
+/** Of a whole machine's life with the package, in this order. */
 
-const run = promisify(execFile)
-const CONFIG = '/etc/voicemaild/voicemaild.env'
-const DATA = '/var/lib/voicemaild'
-const CACHE = '/var/cache/voicemaild'
-const UNIT = '/lib/systemd/system/voicemaild.service'
-const WANTED = '/etc/systemd/system/multi-user.target.wants/voicemaild.service'
-
-for (const path of [CONFIG, DATA, CACHE, '/usr/bin/voicemaild']) if (existsSync(path)) throw new Error(`${path} is there: this test wants a machine without voicemaild.`)
-
-const [deb = ''] = (await readdir('dist')).filter(name => name.endsWith('.deb')).map(name => join('dist', name))
-const newer = await mkdtemp(join(tmpdir(), 'voicemaild-newer-'))
-t.teardown(async () => {
-  await run('dpkg', ['--purge', 'voicemaild']).catch(() => {})
-  await run('userdel', ['voicemaild']).catch(() => {})
-  for (const folder of [DATA, CACHE, newer]) await rm(folder, { recursive: true, force: true })
-})
-
-const dpkg = async (...args: string[]): Promise<string> => {
-  const { stdout, stderr } = await run('dpkg', ['--force-confdef', '--force-confold', ...args], { env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } })
-  return stdout + stderr
-}
-const asService = ['-u', 'voicemaild', '--', 'voicemaild', '--env-file', CONFIG]
-const command = async (...args: string[]): Promise<Json> => JSON.parse((await run('runuser', [...asService, ...args, '--json'], { cwd: '/' })).stdout)
-const modeOf = async (path: string): Promise<string> => (await run('stat', ['-c', '%a %U:%G', path])).stdout.trim()
-
-/** As systemd does it: the command and the environment of the unit, its user, its folders. */
-async function serve (t: { teardown: (run: () => unknown) => void }): Promise<Server> {
-  const unit = await readFile(UNIT, 'utf8')
-  const value = (name: string): string => new RegExp(`^${name}=-?(.*)$`, 'm').exec(unit)?.[1] ?? ''
-  const [command = '', ...args] = value('ExecStart').split(' ')
-  const settings = { ...parseEnv(await readFile(value('EnvironmentFile'), 'utf8')), CACHE_DIRECTORY: `/var/cache/${value('CacheDirectory')}`, PORT: '0', MIN_FREE_DISK: '0' }
-  return await startServer(t, { cwd: '/', command: ['setpriv', `--reuid=${value('User')}`, `--regid=${value('Group')}`, '--init-groups', command], args, settings })
-}
+const { deb, folder: newer } = await takeMachine(t)
 
 t.test('lintian finds nothing to say', async t => {
   const { stdout } = await run('lintian', ['--allow-root', '--fail-on', 'error,warning', deb])
@@ -71,7 +38,7 @@ t.test('the manual has every setting and every command', async t => {
   const page = gunzipSync(await readFile(join(newer, 'usr/share/man/man8/voicemaild.8.gz')))
   const manual = page.toString().replaceAll('\\-', '-')
   for (const name of Object.keys(Settings.properties)) t.match(manual, name)
-  for (const [, words = ''] of (await readFile('README.md', 'utf8')).matchAll(/^\| `voicemaild ([a-z]+(?: [a-z]+)?)/gm)) t.match(manual, new RegExp(`^\\.SS ${words}( |$)`, 'm'), words)
+  for (const [, words = ''] of (await readFile('README.md', 'utf8')).matchAll(/^\| `voicemaild ([a-z-]+(?: [a-z]+)?)/gm)) t.match(manual, new RegExp(`^\\.SS ${words}( |$)`, 'm'), words)
 })
 
 let before: Json

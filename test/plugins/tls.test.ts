@@ -39,7 +39,7 @@ async function makeLinks (t: Test) {
 
 t.test('a renewed certificate is shown to new connections, and those that are open go on', async t => {
   const { renewed, files, point } = await makeLinks(t)
-  const tls = createTls({ ...files, certificate: readCertificate(files) })
+  const tls = createTls({ ...files, certificate: readCertificate(files) }, { idleTimeoutMs: 30_000 })
   const lines: string[] = []
   const listeners = process.listenerCount('SIGHUP')
   const app = fastify({ logger: { stream: { write: line => { lines.push(line) } } }, serverFactory: tls.serverFactory })
@@ -71,7 +71,7 @@ t.test('a renewed certificate is shown to new connections, and those that are op
 
 t.test('SIGHUP has the files looked at', async t => {
   const { renewed, files } = await makeLinks(t)
-  const tls = createTls({ ...files, certificate: readCertificate(files) })
+  const tls = createTls({ ...files, certificate: readCertificate(files) }, { idleTimeoutMs: 30_000 })
   const app = fastify({ serverFactory: tls.serverFactory })
   tls.renewRegularly(app, 3600_000)
   await app.listen({ host: '127.0.0.1', port: 0 })

@@ -17,7 +17,7 @@ import { DATA, END_HEADERS, END_STREAM, frame, HEADERS, openFrames, PING, reques
 async function startApp (t: Test, build: (app: FastifyInstance) => void): Promise<{ url: string, ca: string }> {
   const files = await makeCertificate(t.testdir())
   const certificate = readCertificate(files)
-  const app = fastify({ serverFactory: createTls({ ...files, certificate }).serverFactory, forceCloseConnections: true })
+  const app = fastify({ serverFactory: createTls({ ...files, certificate }, { idleTimeoutMs: 30_000 }).serverFactory, forceCloseConnections: true })
   answerProblems(app)
   build(app)
   app.get('/', () => 'pong')
