@@ -1,5 +1,5 @@
 import { createPublicKey } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { homedir } from 'node:os'
 import { isAbsolute, join, resolve } from 'node:path'
@@ -192,14 +192,14 @@ function readPublicKey (file: string) {
 
 /**
  * Where the system wants what can be made anew at any time: systemd's folder for the service, else the user's, by the XDG Base Directory
- * Specification (which wants absolute paths only), else the one that Debian's package makes for its user, who has no home. They need not be
- * there.
+ * Specification (which wants absolute paths only), else, where it is, the one that Debian's package makes for its user, who has no home. The
+ * others need not be there.
  */
-export function readCacheFolders ({ CACHE_DIRECTORY: service = '', XDG_CACHE_HOME: ofUser = '' } = process.env): string[] {
+export function readCacheFolders ({ CACHE_DIRECTORY: service = '', XDG_CACHE_HOME: ofUser = '' } = process.env, ofPackage = '/var/cache/voicemaild'): string[] {
   const [first = ''] = service.split(':')
   return [
     ...isAbsolute(first) ? [join(first, 'files')] : [],
     join(isAbsolute(ofUser) ? ofUser : join(homedir(), '.cache'), 'voicemaild'),
-    '/var/cache/voicemaild/files'
+    ...existsSync(ofPackage) ? [join(ofPackage, 'files')] : []
   ]
 }

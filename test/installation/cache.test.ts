@@ -108,9 +108,12 @@ t.test('the name of the stay in the folder of temporary files may be taken by so
   t.ok(await isWhole(folder))
 })
 
-t.test("the service's cache goes before the user's; relative paths are none", async t => {
-  const home = readCacheFolders({ CACHE_DIRECTORY: undefined, XDG_CACHE_HOME: undefined })
-  t.match(home, [/\/\.cache\/voicemaild$/, '/var/cache/voicemaild/files'])
-  t.strictSame(readCacheFolders({ CACHE_DIRECTORY: '/c/one:/c/other', XDG_CACHE_HOME: '/x' }), ['/c/one/files', '/x/voicemaild', '/var/cache/voicemaild/files'])
-  t.strictSame(readCacheFolders({ CACHE_DIRECTORY: 'a', XDG_CACHE_HOME: 'b' }), home)
+t.test("the service's cache goes before the user's, and the package's comes last, where there is one; relative paths are none", async t => {
+  const ofPackage = t.testdir()
+  const home = readCacheFolders({ CACHE_DIRECTORY: undefined, XDG_CACHE_HOME: undefined }, ofPackage)
+  t.match(home, [/\/\.cache\/voicemaild$/, `${ofPackage}/files`])
+  const folders = { CACHE_DIRECTORY: '/c/one:/c/other', XDG_CACHE_HOME: '/x' }
+  t.strictSame(readCacheFolders(folders, ofPackage), ['/c/one/files', '/x/voicemaild', `${ofPackage}/files`])
+  t.strictSame(readCacheFolders(folders, join(ofPackage, 'nowhere')), ['/c/one/files', '/x/voicemaild'])
+  t.strictSame(readCacheFolders({ CACHE_DIRECTORY: 'a', XDG_CACHE_HOME: 'b' }, ofPackage), home)
 })

@@ -4,7 +4,7 @@ import { connect as connectTcp } from 'node:net'
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import { Agent, fetch as undiciFetch } from 'undici'
-import { DURATIONS, sample, startTlsService, wavOf, type TlsService } from '../helper.js'
+import { DURATIONS, sample, startTlsService, wavOf, type Json, type TlsService } from '../helper.js'
 import { startProgram, startServer } from '../process.js'
 import { makeCertificate } from '../certificates.js'
 import { until } from './connection.js'
@@ -131,7 +131,9 @@ t.test('errors, methods, pages and the log are as over HTTP/1.1', async t => {
   t.match(await send(session, 'GET', '/metrics'), { status: 200, text: /http_request_duration_seconds/ })
   t.match(await send(session, 'GET', '/health/ready'), { status: 200 })
   t.match(await send(session, 'GET', `/api/accounts/${id}`, { 'x-api-key': key, 'x-forwarded-for': '192.0.2.9' }), { status: 200, json: { id } })
-  const lines = service.log.map(line => JSON.parse(line)).filter(({ msg }) => msg === 'request')
+  const requests = (): Json[] => service.log.map(line => JSON.parse(line)).filter(({ msg }) => msg === 'request')
+  await until(async () => requests().at(-1)?.route === '/accounts/:id')
+  const lines = requests()
   t.match(lines.at(-1), { method: 'GET', route: '/accounts/:id', account: String(id), status: 200, address: '192.0.2.9' })
   t.match(lines.find(({ route }) => route === '/docs'), { address: '127.0.0.1' })
   t.notOk(service.log.some(line => JSON.parse(line).level >= 50), 'no errors in the log')
