@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { inheritedSocket } from '../../src/commands/service-manager.js'
+import { makeCertificate } from '../certificates.js'
 import { sample, type Json } from '../helper.js'
 import { buildProgram } from '../process.js'
 import { connectTo, head, until } from '../wire/connection.js'
@@ -99,6 +100,15 @@ t.test('a restart refuses nobody: systemd holds the socket, and who comes meanwh
   over.abort()
   await asking
   t.strictSame([...new Set(answers)], ['pong'], `${answers.length} answers`)
+})
+
+t.test('a socket that systemd holds speaks TLS where there is a certificate', async t => {
+  const { certFile, keyFile } = await makeCertificate(t.testdir())
+  const { line } = manage(t, 1, { TLS_CERT_FILE: certFile, TLS_KEY_FILE: keyFile })
+  const port = await line(/^port (\d+)/)
+  await line(/^told (READY=1)/)
+  const { stdout } = await promisify(execFile)('curl', ['-sS', '--cacert', certFile, '-w', ' HTTP/%{http_version}', `https://localhost:${port}/ping`])
+  t.equal(stdout, 'pong HTTP/2')
 })
 
 t.test('several sockets are refused with one line', async t => {
