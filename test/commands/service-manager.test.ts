@@ -13,6 +13,7 @@ import { buildProgram } from '../process.js'
 import { connectTo, head, until } from '../wire/connection.js'
 
 const main = await buildProgram(t.testdir())
+const { certFile, keyFile } = await makeCertificate(t.testdirName)
 const deploy = (name: string): string => fileURLToPath(new URL(`../../deploy/${name}`, import.meta.url))
 
 /** The program, started as systemd starts it, with so many sockets; `said` are the lines of the manager so far. */
@@ -30,6 +31,7 @@ function manage (t: Test, sockets: number, settings: Record<string, string> = {}
     wake()
   })
   child.stderr.on('data', text => { errors += String(text) })
+  child.on('close', () => { wake() })
   return {
     dataFolder,
     said,
@@ -103,7 +105,6 @@ t.test('a restart refuses nobody: systemd holds the socket, and who comes meanwh
 })
 
 t.test('a socket that systemd holds speaks TLS where there is a certificate', async t => {
-  const { certFile, keyFile } = await makeCertificate(t.testdir())
   const { line } = manage(t, 1, { TLS_CERT_FILE: certFile, TLS_KEY_FILE: keyFile })
   const port = await line(/^port (\d+)/)
   await line(/^told (READY=1)/)
