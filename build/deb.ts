@@ -1,6 +1,5 @@
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
 import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -52,8 +51,12 @@ async function makePackage (from: string, to: string): Promise<void> {
     `voicemaild (${debianVersion}) stable; urgency=medium\n\n  * Version ${version}; changelog.gz tells what is new.\n\n -- ${MAINTAINER}  ${date.toUTCString().replace('GMT', '+0000')}\n`
   ))
   await put('usr/share/doc/voicemaild/changelog.gz', await compressed(await readFile(join(ROOT, 'CHANGELOG.md'), 'utf8')))
-  const example = join(ROOT, 'deploy', 'nginx.conf')
-  if (existsSync(example)) await put('usr/share/doc/voicemaild/examples/nginx.conf', await readFile(example))
+  // What the SIP server's side runs, and a site of nginx.
+  for (const entry of await readdir(join(ROOT, 'deploy'), { withFileTypes: true })) {
+    if (!entry.isFile() || /^voicemaild\./.test(entry.name)) continue
+    const example = join(ROOT, 'deploy', entry.name)
+    await put(`usr/share/doc/voicemaild/examples/${entry.name}`, await readFile(example), (await stat(example)).mode & 0o111 ? 0o755 : 0o644)
+  }
   await put('usr/share/lintian/overrides/voicemaild', await readFile(join(ROOT, 'deploy', 'debian', 'lintian-overrides')))
 
   const files = await filesIn(root)

@@ -57,6 +57,8 @@ export interface Service extends Running {
 interface Running {
   /** Only where the test said that it looks inside. */
   app: App
+  /** Of the process that serves. */
+  pid: number
   url: string
   data: Data
   /** Log lines so far. */
@@ -90,7 +92,7 @@ export async function startTlsService (t: Testing, { settings = {}, ...options }
 export async function startService (t: Testing, options: ServiceOptions = {}): Promise<Service> {
   const dataFolder = options.settings?.['DATA_DIR'] ?? join(t.testdir(), 'data')
   const settings = { PORT: '0', LOG_LEVEL: 'trace', MIN_FREE_DISK: '0', ...options.settings, DATA_DIR: dataFolder }
-  const isOutside = EXECUTABLE !== undefined && !('clock' in options || 'meddle' in options || options.looksInside === true)
+  const isOutside = EXECUTABLE !== undefined && (options.clock ?? Date.now) === Date.now && !('meddle' in options) && options.looksInside !== true
   const running = isOutside ? await startOutside(t, settings) : await startInside(settings, options)
   const { url, data, close } = running
   const { adminKey } = data.keys
@@ -139,6 +141,7 @@ async function startInside (settings: Record<string, string>, { clock = Date.now
   await app.listen({ ...config.listen })
   return {
     app,
+    pid: process.pid,
     url: listeningUrl(app),
     data,
     log,
@@ -155,8 +158,9 @@ async function startOutside (t: Testing, settings: Record<string, string>): Prom
   await noteStart('service')
   const data = await openData(readConfig(settings), Date.now)
   const log: string[] = []
-  if (server.child.stdout === null) throw new Error('Its standard output cannot be read.')
-  createInterface(server.child.stdout).on('line', line => { log.push(`${line}\n`) })
+  const { stdout, pid } = server.child
+  if (stdout === null || pid === undefined) throw new Error('Its standard output cannot be read.')
+  createInterface(stdout).on('line', line => { log.push(`${line}\n`) })
   let closing: Promise<void> | undefined
   const close = async (): Promise<void> => {
     const code = await server.stop('SIGTERM')
@@ -165,6 +169,7 @@ async function startOutside (t: Testing, settings: Record<string, string>): Prom
   }
   return {
     get app (): App { throw new Error('A test that looks inside has to say so.') },
+    pid,
     url: server.url,
     data,
     log,

@@ -28,9 +28,9 @@ async function get (url: string, headers: Record<string, string> = {}, method = 
   return { status: response.status, headers: response.headers, bytes: Buffer.from(await response.arrayBuffer()) }
 }
 
-/** Files of the folder of audio that this process has open. */
-async function openFiles ({ dataFolder }: Service): Promise<string[]> {
-  const targets = await Promise.all((await readdir('/proc/self/fd')).map(async fd => await readlink(`/proc/self/fd/${fd}`).catch(() => '')))
+/** Files of the folder of audio that the service has open. */
+async function openFiles ({ dataFolder, pid }: Service): Promise<string[]> {
+  const targets = await Promise.all((await readdir(`/proc/${pid}/fd`)).map(async fd => await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')))
   return targets.filter(target => target.startsWith(join(dataFolder, 'audio')))
 }
 
