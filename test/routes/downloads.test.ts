@@ -358,7 +358,7 @@ t.test('a listener that goes away in the middle leaves no file open', async t =>
 })
 
 t.test('what is no request, sent while a download is under way, does not get into the audio', async t => {
-  const service = await startAt(t, Date.now)
+  const service = await startAt(t, Date.now, { looksInside: true })
   const { path, bytes } = await store(service, wavOf(BIG_BYTES))
   const { socket, send, closed } = connectTo(t, service.url)
   socket.removeAllListeners('data')
