@@ -16,7 +16,7 @@ interface Asking { service: Service, id: number, key: string, ask: (headers: Rec
 
 /** A service with one account, `sip:bob@sip.example.org`, which `me` stands for. */
 async function start (t: Testing, settings: Record<string, string>, clock?: () => number): Promise<Asking> {
-  const service = await startService(t, { settings: { ...PATIENT, ...settings }, ...clock !== undefined && { clock } })
+  const service = await startService(t, { settings: { ...PATIENT, ...settings }, ...clock !== undefined && { clock, looksInside: true } })
   const user = await service.addUser('sip:bob@sip.example.org')
   const ask: Asking['ask'] = async (headers, path = '/accounts/me') => await service.call('GET', path, undefined, headers)
   return { service, ...user, ask, bear: async (token, path) => await ask({ authorization: `Bearer ${token}` }, path) }
