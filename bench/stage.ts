@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdirSync, readdirSync, readFileSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { run, sleep, type RunOptions } from './tools.js'
 
@@ -18,7 +18,7 @@ export interface ServerCommand {
   program: string
   args: readonly string[]
   env?: Record<string, string>
-  /** One that was asked from `freePort`. */
+  /** One that was asked from `freePort` (test/free-port.ts). */
   port: number
 }
 
@@ -116,17 +116,6 @@ export async function openStage (parentFolder: string, nodeArgs: readonly string
 /** Should this process be killed, what it started gets a signal. */
 function pinned (cpu: number, program: string, args: readonly string[]): string[] {
   return ['--pdeathsig', 'TERM', 'taskset', '-c', String(cpu), program, ...args]
-}
-
-/** A TCP port that nobody has; whoever asked takes it at once. */
-export async function freePort (): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }
 
 /** The first core that this process may use is the client's, the last one the server's. */

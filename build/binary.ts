@@ -1,13 +1,14 @@
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { dirname, join, relative, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { MANIFEST_ASSET, type Manifest } from '../src/installation/embedded.js'
 import { bundle, ROOT } from './bundle.js'
 import { forgetSeed, SEED } from './code-cache.js'
+import { filesIn } from './files.js'
 import { gatherLicenses } from './licenses.js'
 
 /** What Node looks for to see whether a program was put in; the same in every version. */
@@ -81,8 +82,7 @@ async function gatherAssets (): Promise<{ manifest: Manifest, assets: Record<str
   const manifest: Manifest = {}
   const assets: Record<string, string> = {}
   for (const [name, { from, wants }] of Object.entries(FOLDERS)) {
-    const entries = await readdir(from, { recursive: true, withFileTypes: true })
-    const files = entries.filter(entry => entry.isFile()).map(entry => relative(from, join(entry.parentPath, entry.name))).filter(wants).sort()
+    const files = (await filesIn(from)).filter(wants)
     if (files.length === 0) throw new Error(`Nothing was found in ${from}.`)
     const hash = createHash('sha256')
     for (const path of files) {

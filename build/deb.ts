@@ -3,10 +3,11 @@ import { createHash } from 'node:crypto'
 import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { dirname, join, relative, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { createProgram } from '../src/commands/program.js'
 import { readPackage, ROOT } from './bundle.js'
+import { filesIn } from './files.js'
 import { writeManual, writeSettings } from './manual.js'
 
 const SETTINGS_FILE = 'etc/voicemaild/voicemaild.env'
@@ -105,10 +106,6 @@ async function readDate (): Promise<Date> {
   const seconds = process.env['SOURCE_DATE_EPOCH'] ?? (await output('git', ['log', '-1', '--format=%ct']).catch(() => '')).trim()
   const { mtime } = await stat(join(ROOT, 'package.json'))
   return new Date(1000 * (Number(seconds) || Math.floor(mtime.getTime() / 1000)))
-}
-
-async function filesIn (folder: string): Promise<string[]> {
-  return (await readdir(folder, { recursive: true, withFileTypes: true })).filter(entry => entry.isFile()).map(entry => relative(folder, join(entry.parentPath, entry.name))).sort()
 }
 
 /** The long description: lines that begin with a blank. */

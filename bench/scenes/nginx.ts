@@ -3,7 +3,7 @@ import { basename, join } from 'node:path'
 import { httpContender, type Contest } from '../contest.js'
 import { startBehindNginx } from '../servers/behind-nginx.js'
 import { PEERS } from '../servers/peers.js'
-import { addSlots, addVoicemails, makeDataFolder, startVoicemaild } from '../servers/voicemaild.js'
+import { addSlots, addVoicemails, makeDataFolder, startVoicemaild, uploadsTo } from '../servers/voicemaild.js'
 import type { ServerProcess } from '../stage.js'
 import { extents, NO_LIMIT, over, type Props, type Scene } from './scene.js'
 
@@ -52,14 +52,7 @@ export function proxyScene ({ stage, audio, seconds, rounds }: Props): Scene {
         ...uploadExtents,
         subjects: [PROXIED],
         contenders: [
-          ...contestants.map(({ name, server, slots }) => httpContender(stage, name, server, CONNECTIONS, ({ operations }) => ({
-            method: 'PUT',
-            headers: { 'content-type': 'audio/wav' },
-            targets: slots.splice(0, operations).map(({ uploadPath }) => uploadPath),
-            use: 'once',
-            status: 200,
-            bodyFile: sound.file
-          }))),
+          ...contestants.map(({ name, server, slots }) => httpContender(stage, name, server, CONNECTIONS, uploadsTo(slots, sound))),
           httpContender(stage, PEERS.nginx.name, nginx.server, CONNECTIONS, async ({ operations }) => await nginx.upload(sound, operations))
         ]
       }

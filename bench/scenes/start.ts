@@ -1,6 +1,7 @@
 import { get } from 'node:http'
 import { voicemaildCommand } from '../servers/voicemaild.js'
-import { freePort, type Stage } from '../stage.js'
+import { freePort } from '../../test/free-port.js'
+import type { Stage } from '../stage.js'
 import { sleep } from '../tools.js'
 import type { Scene } from './scene.js'
 

@@ -3,7 +3,7 @@ import { httpContender, type Contender } from '../contest.js'
 import { floorContenders } from '../floor/contenders.js'
 import type { Peer } from '../servers/peer.js'
 import { PEERS } from '../servers/peers.js'
-import { addSlots, makeDataFolder, startVoicemaild } from '../servers/voicemaild.js'
+import { addSlots, makeDataFolder, startVoicemaild, uploadsTo } from '../servers/voicemaild.js'
 import { extents, NO_LIMIT, over, type Props, type Scene } from './scene.js'
 
 export interface Cell { size: Size, connections: number }
@@ -35,15 +35,7 @@ export function uploadScene (props: Props, cells: readonly Cell[]): Scene {
     const account = await makeDataFolder(folder)
     const slots = addSlots(folder, account, slotCount)
     const server = await startVoicemaild(stage, folder, { durability })
-    return (audio, connections) => httpContender(stage, name, server, connections, ({ operations }) => ({
-      method: 'PUT',
-      headers: { 'content-type': 'audio/wav' },
-      // Those that the run leaves over are left for good: there are enough.
-      targets: slots.splice(0, operations).map(({ uploadPath }) => uploadPath),
-      use: 'once',
-      status: 200,
-      bodyFile: audio.file
-    }))
+    return (audio, connections) => httpContender(stage, name, server, connections, uploadsTo(slots, audio))
   }
 
   async function peer ({ name, start }: Peer): Promise<Contestant> {

@@ -2,7 +2,9 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { nginxSite } from '../../src/commands/nginx-config.js'
 import { readConfig } from '../../src/config.js'
-import { freePort, type ServerProcess, type Stage } from '../stage.js'
+import { freePort } from '../../test/free-port.js'
+import { nginxMain } from '../../test/nginx-main.js'
+import type { ServerProcess, Stage } from '../stage.js'
 import { voicemaildCommand, type ServerSettings } from './voicemaild.js'
 
 /**
@@ -26,19 +28,10 @@ export async function startBehindNginx (stage: Stage, dataFolder: string, settin
 }
 
 function configOf (folder: string, port: number, site: string): string {
-  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(name => `  ${name}_temp_path ${join(folder, name)};\n`).join('')
-  return `
-daemon off;
-worker_processes 1;
-${process.getuid?.() === 0 ? 'user root;' : ''}
-pid ${join(folder, 'nginx.pid')};
-error_log ${join(folder, 'error.log')} error;
-events { worker_connections 1024; }
-http {
+  const plain = site.replaceAll(/^ *(?:listen \[::\]|ssl_).*\n/gm, '').replace('listen 80;', `listen unix:${join(folder, 'plain')};`).replace(`listen ${port} ssl http2;`, `listen 127.0.0.1:${port};`)
+  return nginxMain(folder, `
   sendfile on;
   tcp_nopush on;
   keepalive_requests 1000000000;
-${temporary}${site.replaceAll(/^ *(?:listen \[::\]|ssl_).*\n/gm, '').replace('listen 80;', `listen unix:${join(folder, 'plain')};`).replace(`listen ${port} ssl http2;`, `listen 127.0.0.1:${port};`)}
-}
-`
+${plain}`, { user: 'root' })
 }

@@ -2,7 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Audio } from '../audio.js'
-import { freePort } from '../stage.js'
+import { freePort } from '../../test/free-port.js'
 import { run } from '../tools.js'
 import { rawUpload, type Peer } from './peer.js'
 

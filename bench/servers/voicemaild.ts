@@ -5,7 +5,10 @@ import { fileURLToPath } from 'node:url'
 import Sqlite from 'better-sqlite3'
 import { v7 as uuidv7 } from 'uuid'
 import { createSignedUrls } from '../../src/domain/signed-url.js'
-import { freePort, type ServerCommand, type ServerProcess, type Stage } from '../stage.js'
+import type { Audio } from '../audio.js'
+import type { Extent, Load } from '../client.js'
+import { freePort } from '../../test/free-port.js'
+import type { ServerCommand, ServerProcess, Stage } from '../stage.js'
 import { run } from '../tools.js'
 
 export interface ServerSettings {
@@ -145,4 +148,16 @@ export async function addVoicemails ({ port }: ServerProcess, account: number, a
 async function jsonOf (response: Response): Promise<Record<string, unknown>> {
   if (!response.ok) throw new Error(`voicemaild answered with ${response.status}: ${await response.text()}`)
   return await response.json() as Record<string, unknown>
+}
+
+/** Uploads of a run, each to a slot of its own. What the run leaves over is left for good: there are enough. */
+export function uploadsTo (slots: Slot[], { file }: Audio): (extent: Extent) => Load {
+  return ({ operations }) => ({
+    method: 'PUT',
+    headers: { 'content-type': 'audio/wav' },
+    targets: slots.splice(0, operations).map(({ uploadPath }) => uploadPath),
+    use: 'once',
+    status: 200,
+    bodyFile: file
+  })
 }

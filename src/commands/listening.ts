@@ -10,13 +10,9 @@ import { CommandError } from './output.js'
  * Throws CommandError.
  */
 export async function listenWhere (app: App, { listen, publicUrl }: Config, inheritedFd: number | undefined): Promise<string> {
-  const { setting, place } = inheritedFd !== undefined
-    ? { setting: 'LISTEN_FDS', place: `file descriptor ${inheritedFd}` }
-    : 'path' in listen ? { setting: 'LISTEN', place: listen.path } : { setting: 'HOST and PORT', place: `${listen.host}:${listen.port}` }
+  const { setting, place, start } = wayIn(app, listen, inheritedFd)
   try {
-    if (inheritedFd !== undefined) await listenOnDescriptor(app, inheritedFd)
-    else if ('path' in listen) await listenOnPath(app, listen.path)
-    else await app.listen({ ...listen })
+    await start()
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : 'an error'
     throw new CommandError(`${setting}: cannot listen on ${place} (${code}).`)
@@ -29,6 +25,14 @@ export async function listenWhere (app: App, { listen, publicUrl }: Config, inhe
   }
   const address = app.server.address()
   return typeof address === 'string' ? address : place
+}
+
+/** Which setting says where, the place in words, and what listens there. */
+function wayIn (app: App, listen: Config['listen'], inheritedFd: number | undefined): { setting: string, place: string, start: () => Promise<unknown> } {
+  if (inheritedFd !== undefined) return { setting: 'LISTEN_FDS', place: `file descriptor ${inheritedFd}`, start: async () => { await listenOnDescriptor(app, inheritedFd) } }
+  const { path } = listen
+  if (path !== undefined) return { setting: 'LISTEN', place: path, start: async () => { await listenOnPath(app, path) } }
+  return { setting: 'HOST and PORT', place: `${listen.host}:${listen.port}`, start: async () => await app.listen({ ...listen }) }
 }
 
 /** Fastify itself would look up a host's addresses. */

@@ -12,7 +12,8 @@ import { makeCertificate } from '../certificates.js'
 import { sample, wavOf, type Json, type Service } from '../helper.js'
 import { startServer } from '../process.js'
 import { until } from '../wire/connection.js'
-import { freePort, startBehindNginx, startNginx, type Answer, type Nginx } from './nginx.js'
+import { freePort } from '../free-port.js'
+import { startBehindNginx, startNginx, type Answer, type Nginx } from './nginx.js'
 
 t.setTimeout(120_000)
 

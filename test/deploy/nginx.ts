@@ -2,7 +2,7 @@ import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { connect as connectHttp2, type ClientHttp2Session } from 'node:http2'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { connect as connectTls } from 'node:tls'
 import { promisify } from 'node:util'
@@ -10,7 +10,9 @@ import { Agent, request, type Dispatcher } from 'undici'
 import { nginxSite } from '../../src/commands/nginx-config.js'
 import { readConfig } from '../../src/config.js'
 import { makeCertificate } from '../certificates.js'
+import { freePort } from '../free-port.js'
 import { startService, type Json, type Service, type Testing } from '../helper.js'
+import { nginxMain } from '../nginx-main.js'
 import { until } from '../wire/connection.js'
 
 export interface Answer { status: number, headers: Dispatcher.ResponseData['headers'], bytes: Buffer, json: () => Json }
@@ -29,17 +31,6 @@ export interface Nginx {
   http2: () => Promise<ClientHttp2Session>
 }
 
-/** A TCP port of the loopback that nobody has; whoever asked takes it at once. */
-export async function freePort (): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
-}
-
 /** Starts nginx for these settings. Its workers are www-data where this process is root, in the group of the service. */
 export async function startNginx (t: Pick<Testing, 'teardown'>, settings: Record<string, string>, folder: string): Promise<Nginx> {
   const config = readConfig(settings)
@@ -50,10 +41,9 @@ export async function startNginx (t: Pick<Testing, 'teardown'>, settings: Record
     .replaceAll(/^ *listen \[::\].*\n/gm, '')
     .replace('listen 80;', `listen 127.0.0.1:${plainPort};`)
     .replace(`listen ${port} `, `listen 127.0.0.1:${port} `)
-  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(name => `  ${name}_temp_path ${join(folder, `nginx-${name}`)};\n`).join('')
   const [file, errorLog] = [join(folder, 'nginx.conf'), join(folder, 'nginx-error.log')]
-  const user = process.getuid?.() === 0 ? `user www-data ${(await promisify(execFile)('id', ['-gn'])).stdout.trim()};\n` : ''
-  await writeFile(file, `${user}daemon off;\nworker_processes 1;\npid ${join(folder, 'nginx.pid')};\nerror_log ${errorLog} info;\nevents {}\nhttp {\n${temporary}${site}}\n`)
+  const group = (await promisify(execFile)('id', ['-gn'])).stdout.trim()
+  await writeFile(file, nginxMain(folder, site, { user: `www-data ${group}`, logLevel: 'info' }))
   const child = spawn('nginx', ['-c', file, '-p', folder, '-e', errorLog], { stdio: ['ignore', 'ignore', 'pipe'] })
   let said = ''
   child.stderr.on('data', chunk => { said += String(chunk) })
